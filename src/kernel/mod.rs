@@ -1,0 +1,3 @@
+//! The emulated kernel as a value: object tables, descriptors, user memory, capabilities, profiles.
+
+pub mod user_memory;

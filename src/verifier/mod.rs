@@ -1,0 +1,126 @@
+//! `bpf_check`: decides whether a program is safe to run, and says why not in its log.
+//!
+//! One phase a file, named as in the kernel. A verification is a value, [`Verifier`]: it owns what it needs, runs on
+//! any thread, and many run at once.
+
+pub mod insn_aux;
+pub mod log;
+pub mod prog;
+pub mod reg_type;
+pub mod state;
+pub mod tnum;
+
+use std::sync::Arc;
+
+use bpftwin_uapi::Errno;
+
+use crate::btf::Btf;
+use insn_aux::InsnAux;
+use log::Log;
+use prog::{Objects, Prog, VerifierMap};
+use state::VerifierState;
+
+/// Result of a phase or a check. The error ends the verification and is what bpf(2) returns.
+pub type Result<T> = std::result::Result<T, Errno>;
+
+/// Writes a formatted message to the log, where the caller asked for one: the kernel's `verbose()`.
+#[macro_export]
+macro_rules! verbose {
+    ($env:expr, $($arg:tt)*) => {
+        if $env.log.level != 0 {
+            $env.log.write(format_args!($($arg)*));
+        }
+    };
+}
+
+/// Subprograms of a program, the hidden ones aside: `BPF_MAX_SUBPROGS`.
+pub const BPF_MAX_SUBPROGS: usize = 256;
+/// Maps that one program may use: `MAX_USED_MAPS`.
+pub const MAX_USED_MAPS: usize = 64;
+/// BTF objects that one program may use: `MAX_USED_BTFS`.
+pub const MAX_USED_BTFS: usize = 64;
+/// Largest variable offset of a memory access: `BPF_MAX_VAR_OFF`.
+pub const BPF_MAX_VAR_OFF: i64 = 1 << 29;
+/// Largest variable size of a memory argument: `BPF_MAX_VAR_SIZ`.
+pub const BPF_MAX_VAR_SIZ: u64 = 1 << 29;
+
+/// One subprogram: `struct bpf_subprog_info`.
+#[derive(Clone, Debug, Default)]
+pub struct SubprogInfo {
+    /// First instruction.
+    pub start: u32,
+    /// Index of its first line info.
+    pub linfo_idx: u32,
+    /// Index of its first entry in [`Verifier::insn_postorder`].
+    pub postorder_start: u32,
+    /// Bytes of stack used.
+    pub stack_depth: u16,
+    pub stack_extra: u16,
+    /// Offsets in `[-stack_depth, fastcall_stack_off)` serve spills and fills around fastcalls only.
+    pub fastcall_stack_off: i16,
+    pub has_tail_call: bool,
+    pub tail_call_reachable: bool,
+    pub has_ld_abs: bool,
+    pub is_cb: bool,
+    pub is_async_cb: bool,
+    pub is_exception_cb: bool,
+    pub args_cached: bool,
+    pub keep_fastcall_stack: bool,
+    pub changes_pkt_data: bool,
+    pub might_sleep: bool,
+    pub arg_cnt: u8,
+    pub args: [SubprogArg; 5],
+}
+
+/// Argument of a global function: `struct bpf_subprog_arg_info`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubprogArg {
+    pub arg_type: reg_type::ArgType,
+    /// Size of the memory argument, or the BTF id of a `PTR_TO_BTF_ID` one.
+    pub mem_size_or_btf_id: u32,
+}
+
+/// One verification of one program: `struct bpf_verifier_env`.
+pub struct Verifier {
+    pub prog: Prog,
+    pub log: Log,
+    /// Looks up the descriptors that the program names.
+    pub objects: Arc<dyn Objects>,
+    /// BTF of the emulated kernel, where it has one.
+    pub btf_vmlinux: Option<Arc<Btf>>,
+    /// The program's maps (the first `used_map_cnt`), then templates of inner maps, in order of first use.
+    pub maps: Vec<Arc<VerifierMap>>,
+    pub used_map_cnt: usize,
+    pub insn_aux: Vec<InsnAux>,
+    /// Sorted by start; one more, behind the last, starts at the program's end.
+    pub subprog_info: Vec<SubprogInfo>,
+    pub subprog_cnt: usize,
+    /// What is missing where the verification ended with `EOPNOTSUPP` because it is not emulated.
+    pub not_emulated: Option<String>,
+
+    // Privileges.
+    pub allow_ptr_leaks: bool,
+    pub allow_uninit_stack: bool,
+    pub bpf_capable: bool,
+    pub bypass_spec_v1: bool,
+    pub bypass_spec_v4: bool,
+
+    // Flags of the load.
+    pub strict_alignment: bool,
+    pub test_state_freq: bool,
+    pub test_reg_invariants: bool,
+
+    // The walk.
+    pub insn_idx: u32,
+    pub prev_insn_idx: u32,
+    pub cur_state: Box<VerifierState>,
+}
+
+impl Verifier {
+    /// Ends the verification because `what` is not emulated.
+    #[cold]
+    pub fn not_emulated<T>(&mut self, what: impl Into<String>) -> Result<T> {
+        self.not_emulated.get_or_insert_with(|| what.into());
+        Err(Errno::EOPNOTSUPP)
+    }
+}

@@ -1,0 +1,84 @@
+//! What `bpf_check` is given: the program, and the objects that its instructions name by descriptor.
+
+use std::sync::Arc;
+
+use bpftwin_uapi::{Errno, Insn, MapType, ProgType};
+
+use crate::btf::{Btf, BtfRecord};
+
+/// The program under verification: the parts of `struct bpf_prog` and `bpf_prog_aux` that matter.
+#[derive(Clone)]
+pub struct Prog {
+    pub insns: Vec<Insn>,
+    pub prog_type: ProgType,
+    /// A number of `enum bpf_attach_type`; not checked for every program type.
+    pub expected_attach_type: u32,
+    pub gpl_compatible: bool,
+    pub sleepable: bool,
+    pub xdp_has_frags: bool,
+    /// `prog->aux->dev_bound`: bound to a device by `BPF_F_XDP_DEV_BOUND_ONLY`.
+    pub dev_bound: bool,
+    /// `BPF_F_*` of `prog_flags`, as given.
+    pub prog_flags: u32,
+    /// Name as given, without trailing zeros.
+    pub name: String,
+    pub attach_btf_id: u32,
+    pub btf: Option<Arc<Btf>>,
+    /// Set by verification, asked for by later checks (`prog->aux->max_ctx_offset` and friends).
+    pub max_ctx_offset: u32,
+    pub max_pkt_offset: u32,
+    pub max_tp_access: u32,
+    pub max_rdonly_access: u32,
+    pub max_rdwr_access: u32,
+    pub cb_access: bool,
+    pub dst_needed: bool,
+    pub kprobe_override: bool,
+    pub has_callchain_buf: bool,
+    pub enforce_expected_attach_type: bool,
+    pub tail_call_reachable: bool,
+}
+
+/// A map as the verifier sees it: the parts of `struct bpf_map` that bear on safety.
+pub struct VerifierMap {
+    /// Two views are of the same map exactly when their identities are equal.
+    pub identity: u64,
+    pub map_type: MapType,
+    pub key_size: u32,
+    pub value_size: u32,
+    pub max_entries: u32,
+    pub map_flags: u32,
+    pub map_extra: u64,
+    pub name: String,
+    /// Special fields of the value: spin lock, timer, kptrs and so on.
+    pub record: Option<Arc<BtfRecord>>,
+    pub btf: Option<Arc<Btf>>,
+    pub btf_value_type_id: u32,
+    /// Template that all inner maps of a map of maps conform to: `inner_map_meta`.
+    pub inner_map_meta: Option<Arc<VerifierMap>>,
+    /// Bound to a network device.
+    pub offloaded: bool,
+    /// Access to the map's present contents and state.
+    pub contents: Arc<dyn MapContents>,
+}
+
+/// The present state of a map.
+pub trait MapContents: Send + Sync {
+    /// `bpf_map_is_rdonly`'s dynamic half: frozen, and no writer left.
+    fn frozen(&self) -> bool;
+
+    /// Reads `buf.len()` bytes at byte `off` of an array map's value area: `map_direct_value_addr`. `EINVAL` outside
+    /// of it, `ENOTSUPP` for maps without direct access.
+    fn read_value(&self, off: u32, buf: &mut [u8]) -> Result<(), Errno>;
+}
+
+/// The loading program's view of the kernel's objects.
+pub trait Objects: Send + Sync {
+    /// The map behind a descriptor: `EBADF` where there is none, `EINVAL` for one of another kind.
+    fn map_by_fd(&self, fd: i32) -> Result<Arc<VerifierMap>, Errno>;
+
+    /// The BTF object behind a descriptor: `EBADF` where there is none, `EINVAL` for one of another kind.
+    fn btf_by_fd(&self, fd: i32) -> Result<Arc<Btf>, Errno>;
+
+    /// Copies in what the load's attributes point to (fd_array, func_info, line_info, core_relos).
+    fn read_user(&self, address: u64, buf: &mut [u8]) -> Result<(), Errno>;
+}

@@ -3,6 +3,7 @@
 //! One phase a file, named as in the kernel. A verification is a value, [`Verifier`]: it owns what it needs, runs on
 //! any thread, and many run at once.
 
+pub mod bounds;
 pub mod insn_aux;
 pub mod log;
 pub mod prog;
@@ -113,6 +114,10 @@ pub struct Verifier {
     // The walk.
     pub insn_idx: u32,
     pub prev_insn_idx: u32,
+    /// Source of unique register ids.
+    pub id_gen: u32,
+    /// A program writes to packet data.
+    pub seen_direct_write: bool,
     pub cur_state: Box<VerifierState>,
 }
 

@@ -3,8 +3,6 @@
 //! A [`Tnum`] with value `v` and mask `m` stands for all `x` with `x & !m == v`; `v & m == 0` always holds. The
 //! operations are those of the kernel's `kernel/bpf/tnum.c`, which are sound and, but for multiplication, optimal.
 
-use std::fmt;
-
 /// A set of 64-bit words given by known bits: `struct tnum`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Tnum {
@@ -213,8 +211,8 @@ impl Tnum {
 }
 
 /// As the verifier log prints it: `(value; mask)` in hexadecimal.
-impl fmt::Display for Tnum {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl std::fmt::Display for Tnum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "({:#x}; {:#x})", self.value, self.mask)
     }
 }

@@ -393,32 +393,23 @@ impl Verifier {
     fn report_invariant_violation(&mut self, reg: &mut RegState, ctx: &str, msg: &str) -> Result<()> {
         verbose!(
             self,
-            "verifier bug: REG INVARIANTS VIOLATION ({ctx}): {msg} u64=[{}, {}] s64=[{}, {}] \
-             u32=[{}, {}] s32=[{}, {}] var_off=({}, {})\n",
-            AltHex(reg.umin_value),
-            AltHex(reg.umax_value),
-            AltHex(reg.smin_value as u64),
-            AltHex(reg.smax_value as u64),
-            AltHex(reg.u32_min_value.into()),
-            AltHex(reg.u32_max_value.into()),
-            AltHex((reg.s32_min_value as u32).into()),
-            AltHex((reg.s32_max_value as u32).into()),
-            AltHex(reg.var_off.value),
-            AltHex(reg.var_off.mask),
+            "verifier bug: REG INVARIANTS VIOLATION ({ctx}): {msg} u64=[{:#x}, {:#x}] s64=[{:#x}, {:#x}] \
+             u32=[{:#x}, {:#x}] s32=[{:#x}, {:#x}] var_off=({:#x}, {:#x})\n",
+            reg.umin_value,
+            reg.umax_value,
+            reg.smin_value,
+            reg.smax_value,
+            reg.u32_min_value,
+            reg.u32_max_value,
+            reg.s32_min_value,
+            reg.s32_max_value,
+            reg.var_off.value,
+            reg.var_off.mask,
         );
         if self.test_reg_invariants {
             return Err(Errno::EFAULT);
         }
         reg.mark_unbounded();
         Ok(())
-    }
-}
-
-/// C's `%#llx`: hexadecimal with a prefix, but a bare zero.
-pub struct AltHex(pub u64);
-
-impl std::fmt::Display for AltHex {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0 == 0 { f.write_str("0") } else { write!(f, "{:#x}", self.0) }
     }
 }

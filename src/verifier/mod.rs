@@ -3,6 +3,7 @@
 //! One phase a file, named as in the kernel. A verification is a value, [`Verifier`]: it owns what it needs, runs on
 //! any thread, and many run at once.
 
+pub mod access;
 pub mod bounds;
 pub mod insn_aux;
 pub mod log;

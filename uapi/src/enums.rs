@@ -209,4 +209,3 @@ kernel_enum! {
         Sockmap = 14 "BPF_LINK_TYPE_SOCKMAP",
     }
 }
-

@@ -1,10 +1,26 @@
 //! The user-space interface of bpf(2) as plain data: attribute unions, instructions, enumerations, BTF and
 //! BCF wire structures. Nothing here decides anything; sizes, offsets and values are the kernel headers'.
 
+pub mod attr;
+pub mod bcf;
+pub mod btf;
 pub mod enums;
 pub mod errno;
 pub mod helper_id;
+pub mod info;
 pub mod insn;
+mod layout;
+
+/// Defines a structure that crosses the interface: C layout, no hidden padding, any bytes are a value.
+macro_rules! wire {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$fmeta:meta])* $field:ident: $ty:ty,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+        #[repr(C)]
+        pub struct $name { $($(#[$fmeta])* pub $field: $ty,)* }
+    };
+}
+pub(crate) use wire;
 
 pub use enums::{AttachType, Cmd, LinkType, MapType, ProgType};
 pub use errno::Errno;

@@ -160,10 +160,16 @@ impl RegState {
             }
         }
         // Upper halves that differ by one, while the lower half goes from negative to positive.
-        if ((umin >> 32) as u32).wrapping_add(1) == (umax >> 32) as u32 && (umin as i32) < 0 && umax as i32 >= 0 {
+        if ((umin >> 32) as u32).wrapping_add(1) == (umax >> 32) as u32
+            && (umin as i32) < 0
+            && umax as i32 >= 0
+        {
             self.narrow_s32(umin as i32, umax as i32);
         }
-        if ((smin >> 32) as u32).wrapping_add(1) == (smax >> 32) as u32 && (smin as i32) < 0 && smax as i32 >= 0 {
+        if ((smin >> 32) as u32).wrapping_add(1) == (smax >> 32) as u32
+            && (smin as i32) < 0
+            && smax as i32 >= 0
+        {
             self.narrow_s32(smin as i32, smax as i32);
         }
         // Ranges that do not cross the sign boundary hold in both readings.
@@ -204,9 +210,7 @@ impl RegState {
         self.smin_value = self.smin_value.max(((self.smin_value as u64 & HIGH) | low.0) as i64);
         self.smax_value = self.smax_value.min(((self.smax_value as u64 & HIGH) | low.1) as i64);
         // After a sign extension: a non-negative low half rules out an upper half of all ones.
-        if self.s32_min_value >= 0
-            && self.smin_value >= i32::MIN as i64
-            && self.smax_value <= i32::MAX as i64
+        if self.s32_min_value >= 0 && self.smin_value >= i32::MIN as i64 && self.smax_value <= i32::MAX as i64
         {
             self.smin_value = self.s32_min_value as i64;
             self.smax_value = self.s32_max_value as i64;
@@ -308,9 +312,7 @@ impl RegState {
     #[inline]
     pub fn is_dynptr_slice_pkt(&self) -> bool {
         self.type_.base() == RegType::PTR_TO_MEM
-            && self
-                .type_
-                .has_any(flag::DYNPTR_TYPE_SKB | flag::DYNPTR_TYPE_XDP | flag::DYNPTR_TYPE_SKB_META)
+            && self.type_.has_any(flag::DYNPTR_TYPE_SKB | flag::DYNPTR_TYPE_XDP | flag::DYNPTR_TYPE_SKB_META)
     }
 
     /// `reg_is_init_pkt_pointer`: as the context handed it out, not advanced since.

@@ -5,9 +5,11 @@
 
 pub mod access;
 pub mod bounds;
+pub mod call_meta;
 pub mod insn_aux;
 pub mod log;
 pub mod prog;
+pub mod refs;
 pub mod reg_type;
 pub mod state;
 pub mod tnum;

@@ -337,6 +337,17 @@ impl VerifierState {
         let last = self.frames.len() - 1;
         &mut self.frames[last]
     }
+
+    /// Visits the registers and the spilled registers of every frame: `bpf_for_each_reg_in_vstate`.
+    #[inline]
+    pub fn for_each_reg_mut(&mut self, mut visit: impl FnMut(&mut RegState)) {
+        for frame in &mut self.frames {
+            frame.regs.iter_mut().for_each(&mut visit);
+            for slot in frame.stack.iter_mut().filter(|slot| slot.is_spilled_reg()) {
+                visit(&mut slot.spilled_ptr);
+            }
+        }
+    }
 }
 
 /// Slots of the deepest possible stack.

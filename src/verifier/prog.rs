@@ -23,6 +23,8 @@ pub struct Prog {
     /// Name as given, without trailing zeros.
     pub name: String,
     pub attach_btf_id: u32,
+    /// Type of the program that an extension extends.
+    pub saved_dst_prog_type: Option<ProgType>,
     pub btf: Option<Arc<Btf>>,
     /// Set by verification, asked for by later checks (`prog->aux->max_ctx_offset` and friends).
     pub max_ctx_offset: u32,
@@ -36,6 +38,20 @@ pub struct Prog {
     pub has_callchain_buf: bool,
     pub enforce_expected_attach_type: bool,
     pub tail_call_reachable: bool,
+    /// The program writes to its `pt_regs`, which only uprobes may.
+    pub kprobe_write_ctx: bool,
+    /// The program knows of `__sk_buff::tstamp_type`, so that `tstamp` is not converted.
+    pub tstamp_type_access: bool,
+    /// The loader has `CAP_BPF`: `bpf_token_capable(prog->aux->token, CAP_BPF)`.
+    pub bpf_capable: bool,
+    /// The loader has `CAP_PERFMON`.
+    pub perfmon_capable: bool,
+    /// Compiled for and run by a network device: `bpf_prog_is_offloaded`.
+    pub offloaded: bool,
+    /// SHA-256 over the instructions, map descriptors blanked; the tag is its first eight bytes.
+    pub digest: [u8; 32],
+    /// Identities of the shared and the per-CPU cgroup storage that the program uses.
+    pub cgroup_storage: [Option<u64>; 2],
 }
 
 /// A map as the verifier sees it: the parts of `struct bpf_map` that bear on safety.
@@ -57,6 +73,8 @@ pub struct VerifierMap {
     pub inner_map_meta: Option<Arc<VerifierMap>>,
     /// Bound to a network device.
     pub offloaded: bool,
+    /// Digest of the only program that may use the map, where it is exclusive.
+    pub excl_prog_sha: Option<[u8; 32]>,
     /// Access to the map's present contents and state.
     pub contents: Arc<dyn MapContents>,
 }

@@ -23,40 +23,19 @@ use crate::verifier::prog::Prog;
 use crate::verifier::reg_type::RegType;
 
 pub use retval::{ReturnRange, return_range};
-pub use rules::{can_be_sleepable, is_tracing_prog_type, may_access_direct_pkt_data, may_access_skb, resolve_prog_type};
+pub use rules::{
+    can_be_sleepable, is_tracing_prog_type, may_access_direct_pkt_data, may_access_skb, resolve_prog_type,
+};
 pub use sock::{
     bpf_sock_common_is_valid_access, bpf_sock_is_valid_access, bpf_tcp_sock_is_valid_access,
     bpf_xdp_sock_is_valid_access,
 };
 
-/// Direction of a memory access: `enum bpf_access_type`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AccessType {
-    Read,
-    Write,
-}
+pub use crate::verifier::access::{AccessType, InsnAccessAux};
 
 use AccessType::{Read, Write};
 
-/// What a permitted access tells the verifier: `struct bpf_insn_access_aux`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct InsnAccessAux {
-    /// Type of the value read. The caller presets `SCALAR_VALUE`.
-    pub reg_type: RegType,
-    /// The load extends the sign; preset by the caller.
-    pub is_ldsx: bool,
-    /// Size of the whole field, where a narrower access than the field is to be converted; else zero.
-    pub ctx_field_size: i32,
-    /// For a `PTR_TO_BTF_ID`: name of the structure in the kernel's BTF.
-    pub btf_struct: Option<&'static str>,
-}
-
 impl InsnAccessAux {
-    /// As before an access by a load or store; `is_ldsx` for a load that extends the sign.
-    pub const fn new(is_ldsx: bool) -> Self {
-        Self { reg_type: RegType::SCALAR_VALUE, is_ldsx, ctx_field_size: 0, btf_struct: None }
-    }
-
     /// A pointer field that is read whole.
     fn pointer(&mut self, reg_type: RegType, size: i32) -> bool {
         self.reg_type = reg_type;
@@ -75,13 +54,21 @@ impl InsnAccessAux {
 ///
 /// Remembers in `prog` what later steps ask for (`kprobe_write_ctx`, `tstamp_type_access`). `size` is 1, 2, 4 or 8
 /// for loads and stores. Program types that [`not_emulated`] names are refused.
-pub fn is_valid_access(prog: &mut Prog, off: i32, size: i32, access: AccessType, info: &mut InsnAccessAux) -> bool {
+pub fn is_valid_access(
+    prog: &mut Prog,
+    off: i32,
+    size: i32,
+    access: AccessType,
+    info: &mut InsnAccessAux,
+) -> bool {
     if size <= 0 {
         return false;
     }
     match prog.prog_type {
         ProgType::SocketFilter => skb::sk_filter_is_valid_access(off, size, access, info),
-        ProgType::SchedCls | ProgType::SchedAct => skb::tc_cls_act_is_valid_access(prog, off, size, access, info),
+        ProgType::SchedCls | ProgType::SchedAct => {
+            skb::tc_cls_act_is_valid_access(prog, off, size, access, info)
+        }
         ProgType::CgroupSkb => skb::cg_skb_is_valid_access(prog, off, size, access, info),
         ProgType::LwtIn | ProgType::LwtOut | ProgType::LwtXmit | ProgType::LwtSeg6local => {
             skb::lwt_is_valid_access(off, size, access, info)
@@ -101,7 +88,9 @@ pub fn is_valid_access(prog: &mut Prog, off: i32, size: i32, access: AccessType,
         ProgType::Kprobe => trace::kprobe_prog_is_valid_access(prog, off, size, access),
         ProgType::Tracepoint => trace::tp_prog_is_valid_access(off, size, access),
         ProgType::RawTracepoint => trace::raw_tp_prog_is_valid_access(off, size, access),
-        ProgType::RawTracepointWritable => trace::raw_tp_writable_prog_is_valid_access(off, size, access, info),
+        ProgType::RawTracepointWritable => {
+            trace::raw_tp_writable_prog_is_valid_access(off, size, access, info)
+        }
         ProgType::PerfEvent => trace::pe_prog_is_valid_access(off, size, access, info),
         ProgType::LircMode2 => access == Read && off == 0 && size == 4,
         ProgType::Syscall => (0..i32::from(u16::MAX)).contains(&off) && off % size == 0,

@@ -23,7 +23,12 @@ pub fn sk_msg_is_valid_access(off: i32, size: i32, access: AccessType, info: &mu
     FAMILY.till(LEN).contains(off) && size == 4
 }
 
-pub fn sk_reuseport_is_valid_access(off: i32, size: i32, access: AccessType, info: &mut InsnAccessAux) -> bool {
+pub fn sk_reuseport_is_valid_access(
+    off: i32,
+    size: i32,
+    access: AccessType,
+    info: &mut InsnAccessAux,
+) -> bool {
     use sk_reuseport_md::*;
     if !(0..SIZE).contains(&off) || off % size != 0 || access != Read {
         return false;

@@ -135,7 +135,12 @@ pub fn sk_skb_is_valid_access(off: i32, size: i32, access: AccessType, info: &mu
     bpf_skb_is_valid_access(off, size, access, info)
 }
 
-pub fn flow_dissector_is_valid_access(off: i32, size: i32, access: AccessType, info: &mut InsnAccessAux) -> bool {
+pub fn flow_dissector_is_valid_access(
+    off: i32,
+    size: i32,
+    access: AccessType,
+    info: &mut InsnAccessAux,
+) -> bool {
     if !(0..SIZE).contains(&off) || off % size != 0 || access == Write {
         return false;
     }

@@ -8,7 +8,12 @@ use super::{AccessType, InsnAccessAux, Read};
 use crate::verifier::prog::Prog;
 
 /// Access to a `PTR_TO_SOCK_COMMON`, which may point to a socket that is not a full one.
-pub fn bpf_sock_common_is_valid_access(off: i32, size: i32, access: AccessType, info: &mut InsnAccessAux) -> bool {
+pub fn bpf_sock_common_is_valid_access(
+    off: i32,
+    size: i32,
+    access: AccessType,
+    info: &mut InsnAccessAux,
+) -> bool {
     !TYPE.till(PRIORITY).contains(off) && bpf_sock_is_valid_access(off, size, access, info)
 }
 
@@ -18,7 +23,9 @@ pub fn bpf_sock_is_valid_access(off: i32, size: i32, _access: AccessType, info: 
     if !(0..SIZE).contains(&off) || size <= 0 || off % size != 0 {
         return false;
     }
-    if NARROW_AT_START.iter().any(|field| off == field.start) || within(off, &[SRC_IP4, SRC_IP6, DST_IP4, DST_IP6]) {
+    if NARROW_AT_START.iter().any(|field| off == field.start)
+        || within(off, &[SRC_IP4, SRC_IP6, DST_IP4, DST_IP6])
+    {
         return info.narrow(size, 4);
     }
     if DST_PORT.contains(off) {
@@ -29,7 +36,12 @@ pub fn bpf_sock_is_valid_access(off: i32, size: i32, _access: AccessType, info: 
 }
 
 /// Access to a `PTR_TO_TCP_SOCK`.
-pub fn bpf_tcp_sock_is_valid_access(off: i32, size: i32, _access: AccessType, _info: &mut InsnAccessAux) -> bool {
+pub fn bpf_tcp_sock_is_valid_access(
+    off: i32,
+    size: i32,
+    _access: AccessType,
+    _info: &mut InsnAccessAux,
+) -> bool {
     use bpf_tcp_sock::{BYTES_ACKED, BYTES_RECEIVED, ICSK_RETRANSMITS};
     if !(0..ICSK_RETRANSMITS.end).contains(&off) || size <= 0 || off % size != 0 {
         return false;
@@ -39,7 +51,12 @@ pub fn bpf_tcp_sock_is_valid_access(off: i32, size: i32, _access: AccessType, _i
 }
 
 /// Access to a `PTR_TO_XDP_SOCK`.
-pub fn bpf_xdp_sock_is_valid_access(off: i32, size: i32, _access: AccessType, _info: &mut InsnAccessAux) -> bool {
+pub fn bpf_xdp_sock_is_valid_access(
+    off: i32,
+    size: i32,
+    _access: AccessType,
+    _info: &mut InsnAccessAux,
+) -> bool {
     (0..bpf_xdp_sock::QUEUE_ID.end).contains(&off) && size == 4 && off % size == 0
 }
 

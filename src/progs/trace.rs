@@ -31,7 +31,12 @@ pub fn raw_tp_prog_is_valid_access(off: i32, size: i32, access: AccessType) -> b
     (0..8 * MAX_BPF_FUNC_ARGS).contains(&off) && access == Read && off % size == 0
 }
 
-pub fn raw_tp_writable_prog_is_valid_access(off: i32, size: i32, access: AccessType, info: &mut InsnAccessAux) -> bool {
+pub fn raw_tp_writable_prog_is_valid_access(
+    off: i32,
+    size: i32,
+    access: AccessType,
+    info: &mut InsnAccessAux,
+) -> bool {
     if off == 0 && (access != Read || !info.pointer(RegType::PTR_TO_TP_BUFFER, size)) {
         return false;
     }

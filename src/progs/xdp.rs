@@ -7,7 +7,13 @@ use super::{AccessType, InsnAccessAux, Write};
 use crate::verifier::prog::Prog;
 use crate::verifier::reg_type::RegType;
 
-pub fn xdp_is_valid_access(prog: &Prog, off: i32, size: i32, access: AccessType, info: &mut InsnAccessAux) -> bool {
+pub fn xdp_is_valid_access(
+    prog: &Prog,
+    off: i32,
+    size: i32,
+    access: AccessType,
+    info: &mut InsnAccessAux,
+) -> bool {
     if off == EGRESS_IFINDEX.start && prog.expected_attach_type != AttachType::XdpDevmap as u32 {
         return false;
     }

@@ -28,6 +28,8 @@ pub struct InsnAccessAux {
     pub is_ldsx: bool,
     /// Size of the whole field, where narrower reads of it are possible; zero otherwise.
     pub ctx_field_size: i32,
+    /// Name of the structure in the kernel's BTF, where the program type knows no more of a `PTR_TO_BTF_ID`.
+    pub btf_struct: Option<&'static str>,
     /// BTF object (see `Payload`), type and reference of a `PTR_TO_BTF_ID` that is read.
     pub btf: u32,
     pub btf_id: u32,
@@ -43,6 +45,7 @@ impl InsnAccessAux {
             reg_type: RegType::SCALAR_VALUE,
             is_ldsx,
             ctx_field_size: 0,
+            btf_struct: None,
             btf: 0,
             btf_id: 0,
             ref_obj_id: 0,

@@ -1,0 +1,132 @@
+//! Sizes of types.
+
+use bpftwin_uapi::Errno;
+
+use super::types::kind;
+use super::{Btf, BtfMember, BtfType, MAX_RESOLVE_DEPTH};
+
+/// Size of a pointer.
+pub(super) const PTR_SIZE: u32 = 8;
+
+/// A type with its size, arrays taken apart: the results of `__btf_resolve_size`.
+#[derive(Clone, Copy, Debug)]
+pub struct ResolvedSize<'a> {
+    /// The outermost array, or else the type without modifiers.
+    pub t: BtfType<'a>,
+    /// Bytes of the whole.
+    pub size: u32,
+    /// Innermost element; the type itself where it is no array.
+    pub elem: BtfType<'a>,
+    /// Id by which the innermost array names its element, zero where there is no array.
+    pub elem_id: u32,
+    /// Elements of all dimensions, one where there is no array.
+    pub total_nelems: u32,
+    /// Id of the last type reached through a modifier, zero where there was none.
+    pub type_id: u32,
+}
+
+impl Btf {
+    /// Size of a type by following it, without the results of parsing; works for kernel BTF: `btf_resolve_size`.
+    /// `EINVAL` for types without size and sizes beyond 32 bits.
+    pub fn resolve_size<'a>(&'a self, t: BtfType<'a>) -> Result<ResolvedSize<'a>, Errno> {
+        let mut outermost_array = None;
+        let mut elem_id = 0;
+        let mut type_id = 0;
+        let mut nelems = 1u32;
+        let mut elem = t;
+        for _ in 0..MAX_RESOLVE_DEPTH {
+            let size = match elem.kind() {
+                kind::INT | kind::STRUCT | kind::UNION | kind::ENUM | kind::FLOAT | kind::ENUM64 => {
+                    elem.size()
+                }
+                kind::PTR => PTR_SIZE,
+                kind::ARRAY => {
+                    outermost_array = outermost_array.or(Some(elem));
+                    let array = elem.array();
+                    nelems = nelems.checked_mul(array.nelems).ok_or(Errno::EINVAL)?;
+                    elem_id = array.type_;
+                    elem = self.type_by_id(array.type_).ok_or(Errno::EINVAL)?;
+                    continue;
+                }
+                _ if elem.is_modifier() => {
+                    type_id = elem.type_();
+                    elem = self.type_by_id(type_id).ok_or(Errno::EINVAL)?;
+                    continue;
+                }
+                _ => return Err(Errno::EINVAL),
+            };
+            let size = nelems.checked_mul(size).ok_or(Errno::EINVAL)?;
+            let t = outermost_array.unwrap_or(elem);
+            return Ok(ResolvedSize { t, size, elem, elem_id, total_nelems: nelems, type_id });
+        }
+        Err(Errno::EINVAL)
+    }
+
+    /// What parsing found that a modifier, pointer, array or variable leads to: `btf_resolved_type_id`.
+    pub(super) fn resolved_id(&self, id: u32) -> u32 {
+        match id.checked_sub(self.start_id) {
+            Some(local) => self.resolved_ids.get(local as usize).copied().unwrap_or(0),
+            None => self.base.as_ref().map_or(0, |base| base.resolved_id(id)),
+        }
+    }
+
+    /// `btf_resolved_type_size`
+    pub(super) fn resolved_size(&self, id: u32) -> u32 {
+        match id.checked_sub(self.start_id) {
+            Some(local) => self.resolved_sizes.get(local as usize).copied().unwrap_or(0),
+            None => self.base.as_ref().map_or(0, |base| base.resolved_size(id)),
+        }
+    }
+
+    /// The type that the size of type `id` is that of, and the size: `btf_type_id_size`. The view's `id` is what the
+    /// kernel returns through `type_id`. `None` for types without size. For BTF loaded through bpf(2) only.
+    pub fn type_id_size(&self, id: u32) -> Option<(BtfType<'_>, u32)> {
+        let t = self.type_by_id(id)?;
+        if t.is_nosize() {
+            return None;
+        }
+        if let Some(size) = self.own_size(&t) {
+            return Some((t, size));
+        }
+        let resolved = self.type_by_id(self.resolved_id(id))?;
+        if resolved.is_nosize() {
+            return None;
+        }
+        let size = self.own_size(&resolved)?;
+        Some((resolved, size))
+    }
+
+    fn own_size(&self, t: &BtfType<'_>) -> Option<u32> {
+        if t.has_size() {
+            Some(t.size())
+        } else if t.is_array() {
+            Some(self.resolved_size(t.id))
+        } else {
+            t.is_ptr().then_some(PTR_SIZE)
+        }
+    }
+
+    /// The member is a whole integer of this size at this offset, both in bytes: `btf_member_is_reg_int`.
+    pub fn member_is_reg_int(
+        &self,
+        s: &BtfType<'_>,
+        m: &BtfMember,
+        expected_offset: u32,
+        expected_size: u32,
+    ) -> bool {
+        let Some((t, _)) = self.type_id_size(m.type_) else { return false };
+        if !t.is_int() {
+            return false;
+        }
+        if s.kflag() {
+            return s.member_bitfield_size(m) == 0
+                && s.member_bit_offset(m).div_ceil(8) == expected_offset
+                && t.int_bits().div_ceil(8) == expected_size;
+        }
+        t.int_offset() == 0
+            && m.offset.is_multiple_of(8)
+            && m.offset / 8 == expected_offset
+            && t.int_bits().is_multiple_of(8)
+            && t.int_bits() / 8 == expected_size
+    }
+}

@@ -1,0 +1,194 @@
+//! Helpers on sockets: look-up, options, casts, sockmap and sk_msg.
+//!
+//! Kernel: `net/core/filter.c`, `net/core/sock_map.c`.
+
+use super::prelude::*;
+
+pub static SK_FULLSOCK: FuncProto = func(RET_PTR_TO_SOCKET_OR_NULL, &[ARG_PTR_TO_SOCK_COMMON]);
+pub static MSG_APPLY_BYTES: FuncProto = func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_ANYTHING]);
+pub static MSG_CORK_BYTES: FuncProto = func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_ANYTHING]);
+pub static MSG_PULL_DATA: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_ANYTHING, ARG_ANYTHING, ARG_ANYTHING]);
+pub static MSG_PUSH_DATA: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_ANYTHING, ARG_ANYTHING, ARG_ANYTHING]);
+pub static MSG_POP_DATA: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_ANYTHING, ARG_ANYTHING, ARG_ANYTHING]);
+pub static SK_CGROUP_ID: FuncProto = func(RET_INTEGER, &[ARG_PTR_TO_BTF_ID_SOCK_COMMON]);
+pub static SK_ANCESTOR_CGROUP_ID: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_BTF_ID_SOCK_COMMON, ARG_ANYTHING]);
+pub static GET_SOCKET_COOKIE: FuncProto = func(RET_INTEGER, &[ARG_PTR_TO_CTX]);
+pub static GET_SOCKET_COOKIE_SOCK_ADDR: FuncProto = func(RET_INTEGER, &[ARG_PTR_TO_CTX]);
+pub static GET_SOCKET_COOKIE_SOCK: FuncProto = func(RET_INTEGER, &[ARG_PTR_TO_CTX]);
+pub static GET_SOCKET_PTR_COOKIE: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_BTF_ID_SOCK_COMMON.with(PTR_MAYBE_NULL)]);
+pub static GET_SOCKET_COOKIE_SOCK_OPS: FuncProto = func(RET_INTEGER, &[ARG_PTR_TO_CTX]);
+pub static GET_NETNS_COOKIE: FuncProto = func(RET_INTEGER, &[ARG_PTR_TO_CTX_OR_NULL]);
+pub static GET_NETNS_COOKIE_SOCK: FuncProto = func(RET_INTEGER, &[ARG_PTR_TO_CTX_OR_NULL]);
+pub static GET_NETNS_COOKIE_SOCK_ADDR: FuncProto = func(RET_INTEGER, &[ARG_PTR_TO_CTX_OR_NULL]);
+pub static GET_NETNS_COOKIE_SOCK_OPS: FuncProto = func(RET_INTEGER, &[ARG_PTR_TO_CTX_OR_NULL]);
+pub static GET_NETNS_COOKIE_SK_MSG: FuncProto = func(RET_INTEGER, &[ARG_PTR_TO_CTX_OR_NULL]);
+pub static GET_SOCKET_UID: FuncProto = func(RET_INTEGER, &[ARG_PTR_TO_CTX]);
+pub static SK_SETSOCKOPT: FuncProto = func(
+    RET_INTEGER,
+    &[ARG_PTR_TO_BTF_ID_SOCK_COMMON, ARG_ANYTHING, ARG_ANYTHING, ARG_PTR_TO_RDONLY_MEM, ARG_CONST_SIZE],
+);
+pub static SK_GETSOCKOPT: FuncProto = func(
+    RET_INTEGER,
+    &[ARG_PTR_TO_BTF_ID_SOCK_COMMON, ARG_ANYTHING, ARG_ANYTHING, ARG_PTR_TO_UNINIT_MEM, ARG_CONST_SIZE],
+);
+pub static UNLOCKED_SK_SETSOCKOPT: FuncProto = func(
+    RET_INTEGER,
+    &[ARG_PTR_TO_BTF_ID_SOCK_COMMON, ARG_ANYTHING, ARG_ANYTHING, ARG_PTR_TO_RDONLY_MEM, ARG_CONST_SIZE],
+);
+pub static UNLOCKED_SK_GETSOCKOPT: FuncProto = func(
+    RET_INTEGER,
+    &[ARG_PTR_TO_BTF_ID_SOCK_COMMON, ARG_ANYTHING, ARG_ANYTHING, ARG_PTR_TO_UNINIT_MEM, ARG_CONST_SIZE],
+);
+pub static SOCK_ADDR_SETSOCKOPT: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_ANYTHING, ARG_ANYTHING, ARG_PTR_TO_RDONLY_MEM, ARG_CONST_SIZE]);
+pub static SOCK_ADDR_GETSOCKOPT: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_ANYTHING, ARG_ANYTHING, ARG_PTR_TO_UNINIT_MEM, ARG_CONST_SIZE]);
+pub static SOCK_OPS_SETSOCKOPT: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_ANYTHING, ARG_ANYTHING, ARG_PTR_TO_RDONLY_MEM, ARG_CONST_SIZE]);
+pub static SOCK_OPS_GETSOCKOPT: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_ANYTHING, ARG_ANYTHING, ARG_PTR_TO_UNINIT_MEM, ARG_CONST_SIZE]);
+pub static SOCK_OPS_CB_FLAGS_SET: FuncProto = func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_ANYTHING]);
+pub static BIND: FuncProto = func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_PTR_TO_RDONLY_MEM, ARG_CONST_SIZE]);
+pub static SKC_LOOKUP_TCP: FuncProto = func(
+    RET_PTR_TO_SOCK_COMMON_OR_NULL,
+    &[ARG_PTR_TO_CTX, ARG_PTR_TO_RDONLY_MEM, ARG_CONST_SIZE_OR_ZERO, ARG_ANYTHING, ARG_ANYTHING],
+)
+.pkt_access();
+pub static SK_LOOKUP_TCP: FuncProto = func(
+    RET_PTR_TO_SOCKET_OR_NULL,
+    &[ARG_PTR_TO_CTX, ARG_PTR_TO_RDONLY_MEM, ARG_CONST_SIZE_OR_ZERO, ARG_ANYTHING, ARG_ANYTHING],
+)
+.pkt_access();
+pub static SK_LOOKUP_UDP: FuncProto = func(
+    RET_PTR_TO_SOCKET_OR_NULL,
+    &[ARG_PTR_TO_CTX, ARG_PTR_TO_RDONLY_MEM, ARG_CONST_SIZE_OR_ZERO, ARG_ANYTHING, ARG_ANYTHING],
+)
+.pkt_access();
+pub static TC_SKC_LOOKUP_TCP: FuncProto = func(
+    RET_PTR_TO_SOCK_COMMON_OR_NULL,
+    &[ARG_PTR_TO_CTX, ARG_PTR_TO_RDONLY_MEM, ARG_CONST_SIZE_OR_ZERO, ARG_ANYTHING, ARG_ANYTHING],
+)
+.pkt_access();
+pub static TC_SK_LOOKUP_TCP: FuncProto = func(
+    RET_PTR_TO_SOCKET_OR_NULL,
+    &[ARG_PTR_TO_CTX, ARG_PTR_TO_RDONLY_MEM, ARG_CONST_SIZE_OR_ZERO, ARG_ANYTHING, ARG_ANYTHING],
+)
+.pkt_access();
+pub static TC_SK_LOOKUP_UDP: FuncProto = func(
+    RET_PTR_TO_SOCKET_OR_NULL,
+    &[ARG_PTR_TO_CTX, ARG_PTR_TO_RDONLY_MEM, ARG_CONST_SIZE_OR_ZERO, ARG_ANYTHING, ARG_ANYTHING],
+)
+.pkt_access();
+pub static SK_RELEASE: FuncProto = func(RET_INTEGER, &[ARG_PTR_TO_BTF_ID_SOCK_COMMON.with(OBJ_RELEASE)]);
+pub static SOCK_ADDR_SKC_LOOKUP_TCP: FuncProto = func(
+    RET_PTR_TO_SOCK_COMMON_OR_NULL,
+    &[ARG_PTR_TO_CTX, ARG_PTR_TO_RDONLY_MEM, ARG_CONST_SIZE_OR_ZERO, ARG_ANYTHING, ARG_ANYTHING],
+);
+pub static SOCK_ADDR_SK_LOOKUP_TCP: FuncProto = func(
+    RET_PTR_TO_SOCKET_OR_NULL,
+    &[ARG_PTR_TO_CTX, ARG_PTR_TO_RDONLY_MEM, ARG_CONST_SIZE_OR_ZERO, ARG_ANYTHING, ARG_ANYTHING],
+);
+pub static SOCK_ADDR_SK_LOOKUP_UDP: FuncProto = func(
+    RET_PTR_TO_SOCKET_OR_NULL,
+    &[ARG_PTR_TO_CTX, ARG_PTR_TO_RDONLY_MEM, ARG_CONST_SIZE_OR_ZERO, ARG_ANYTHING, ARG_ANYTHING],
+);
+pub static TCP_SOCK: FuncProto = func(RET_PTR_TO_TCP_SOCK_OR_NULL, &[ARG_PTR_TO_SOCK_COMMON]);
+pub static GET_LISTENER_SOCK: FuncProto = func(RET_PTR_TO_SOCKET_OR_NULL, &[ARG_PTR_TO_SOCK_COMMON]);
+pub static TCP_CHECK_SYNCOOKIE: FuncProto = func(
+    RET_INTEGER,
+    &[
+        ARG_PTR_TO_BTF_ID_SOCK_COMMON,
+        ARG_PTR_TO_RDONLY_MEM,
+        ARG_CONST_SIZE,
+        ARG_PTR_TO_RDONLY_MEM,
+        ARG_CONST_SIZE,
+    ],
+)
+.gpl_only()
+.pkt_access();
+pub static TCP_GEN_SYNCOOKIE: FuncProto = func(
+    RET_INTEGER,
+    &[
+        ARG_PTR_TO_BTF_ID_SOCK_COMMON,
+        ARG_PTR_TO_RDONLY_MEM,
+        ARG_CONST_SIZE,
+        ARG_PTR_TO_RDONLY_MEM,
+        ARG_CONST_SIZE,
+    ],
+)
+.gpl_only()
+.pkt_access();
+pub static SK_ASSIGN: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_PTR_TO_BTF_ID_SOCK_COMMON, ARG_ANYTHING]);
+pub static SOCK_OPS_LOAD_HDR_OPT: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_PTR_TO_WRITE_MEM, ARG_CONST_SIZE, ARG_ANYTHING]);
+pub static SOCK_OPS_STORE_HDR_OPT: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_PTR_TO_RDONLY_MEM, ARG_CONST_SIZE, ARG_ANYTHING]);
+pub static SOCK_OPS_RESERVE_HDR_OPT: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_ANYTHING, ARG_ANYTHING]);
+pub static TCP_RAW_GEN_SYNCOOKIE_IPV4: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_RDONLY_FIXED_SIZE_MEM, ARG_PTR_TO_RDONLY_MEM, ARG_CONST_SIZE_OR_ZERO])
+        .gpl_only()
+        .pkt_access()
+        .arg_size(1, IPHDR);
+pub static TCP_RAW_GEN_SYNCOOKIE_IPV6: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_RDONLY_FIXED_SIZE_MEM, ARG_PTR_TO_RDONLY_MEM, ARG_CONST_SIZE_OR_ZERO])
+        .gpl_only()
+        .pkt_access()
+        .arg_size(1, IPV6HDR);
+pub static TCP_RAW_CHECK_SYNCOOKIE_IPV4: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_RDONLY_FIXED_SIZE_MEM, ARG_PTR_TO_RDONLY_FIXED_SIZE_MEM])
+        .gpl_only()
+        .pkt_access()
+        .arg_size(1, IPHDR)
+        .arg_size(2, TCPHDR);
+pub static TCP_RAW_CHECK_SYNCOOKIE_IPV6: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_RDONLY_FIXED_SIZE_MEM, ARG_PTR_TO_RDONLY_FIXED_SIZE_MEM])
+        .gpl_only()
+        .pkt_access()
+        .arg_size(1, IPV6HDR)
+        .arg_size(2, TCPHDR);
+pub static SK_SELECT_REUSEPORT: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_CONST_MAP_PTR, ARG_PTR_TO_MAP_KEY, ARG_ANYTHING]);
+pub static SK_REUSEPORT_LOAD_BYTES: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_ANYTHING, ARG_PTR_TO_UNINIT_MEM, ARG_CONST_SIZE]);
+pub static SK_REUSEPORT_LOAD_BYTES_RELATIVE: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_ANYTHING, ARG_PTR_TO_UNINIT_MEM, ARG_CONST_SIZE, ARG_ANYTHING]);
+pub static SK_LOOKUP_ASSIGN: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_PTR_TO_SOCKET_OR_NULL, ARG_ANYTHING]);
+pub static SKC_TO_TCP6_SOCK: FuncProto = func(RET_PTR_TO_BTF_ID_OR_NULL, &[ARG_PTR_TO_BTF_ID_SOCK_COMMON])
+    .ret_btf_id(BtfTypeRef::Struct("tcp6_sock"));
+pub static SKC_TO_TCP_SOCK: FuncProto = func(RET_PTR_TO_BTF_ID_OR_NULL, &[ARG_PTR_TO_BTF_ID_SOCK_COMMON])
+    .ret_btf_id(BtfTypeRef::Struct("tcp_sock"));
+pub static SKC_TO_TCP_TIMEWAIT_SOCK: FuncProto =
+    func(RET_PTR_TO_BTF_ID_OR_NULL, &[ARG_PTR_TO_BTF_ID_SOCK_COMMON])
+        .ret_btf_id(BtfTypeRef::Struct("tcp_timewait_sock"));
+pub static SKC_TO_TCP_REQUEST_SOCK: FuncProto =
+    func(RET_PTR_TO_BTF_ID_OR_NULL, &[ARG_PTR_TO_BTF_ID_SOCK_COMMON])
+        .ret_btf_id(BtfTypeRef::Struct("tcp_request_sock"));
+pub static SKC_TO_UDP6_SOCK: FuncProto = func(RET_PTR_TO_BTF_ID_OR_NULL, &[ARG_PTR_TO_BTF_ID_SOCK_COMMON])
+    .ret_btf_id(BtfTypeRef::Struct("udp6_sock"));
+pub static SKC_TO_UNIX_SOCK: FuncProto = func(RET_PTR_TO_BTF_ID_OR_NULL, &[ARG_PTR_TO_BTF_ID_SOCK_COMMON])
+    .ret_btf_id(BtfTypeRef::Struct("unix_sock"));
+pub static SKC_TO_MPTCP_SOCK: FuncProto =
+    func(RET_PTR_TO_BTF_ID_OR_NULL, &[ARG_PTR_TO_SOCK_COMMON]).ret_btf_id(BtfTypeRef::Struct("mptcp_sock"));
+pub static SOCK_FROM_FILE: FuncProto = func(RET_PTR_TO_BTF_ID_OR_NULL, &[ARG_PTR_TO_BTF_ID])
+    .arg_btf_id(1, BtfTypeRef::Struct("file"))
+    .ret_btf_id(BtfTypeRef::Struct("socket"));
+pub static SOCK_MAP_UPDATE: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_CONST_MAP_PTR, ARG_PTR_TO_MAP_KEY, ARG_ANYTHING]).pkt_access();
+pub static SK_REDIRECT_MAP: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_CONST_MAP_PTR, ARG_ANYTHING, ARG_ANYTHING]);
+pub static MSG_REDIRECT_MAP: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_CONST_MAP_PTR, ARG_ANYTHING, ARG_ANYTHING]);
+pub static SOCK_HASH_UPDATE: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_CONST_MAP_PTR, ARG_PTR_TO_MAP_KEY, ARG_ANYTHING]).pkt_access();
+pub static SK_REDIRECT_HASH: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_CONST_MAP_PTR, ARG_PTR_TO_MAP_KEY, ARG_ANYTHING]);
+pub static MSG_REDIRECT_HASH: FuncProto =
+    func(RET_INTEGER, &[ARG_PTR_TO_CTX, ARG_CONST_MAP_PTR, ARG_PTR_TO_MAP_KEY, ARG_ANYTHING]);

@@ -52,7 +52,7 @@ impl InsnAccessAux {
 
 /// Whether `prog` may access `size` bytes at byte `off` of its context; what the access yields is left in `info`.
 ///
-/// Remembers in `prog` what later steps ask for (`kprobe_write_ctx`, `tstamp_type_access`). `size` is 1, 2, 4 or 8
+/// Remembers in `prog` what later steps ask for (`tstamp_type_access`). `size` is 1, 2, 4 or 8
 /// for loads and stores. Program types that [`not_emulated`] names are refused.
 pub fn is_valid_access(
     prog: &mut Prog,
@@ -85,7 +85,7 @@ pub fn is_valid_access(
         ProgType::CgroupDevice => cgroup::cgroup_dev_is_valid_access(off, size, access, info),
         ProgType::CgroupSysctl => cgroup::sysctl_is_valid_access(off, size, access, info),
         ProgType::CgroupSockopt => cgroup::cg_sockopt_is_valid_access(prog, off, size, access, info),
-        ProgType::Kprobe => trace::kprobe_prog_is_valid_access(prog, off, size, access),
+        ProgType::Kprobe => trace::kprobe_prog_is_valid_access(off, size, access),
         ProgType::Tracepoint => trace::tp_prog_is_valid_access(off, size, access),
         ProgType::RawTracepoint => trace::raw_tp_prog_is_valid_access(off, size, access),
         ProgType::RawTracepointWritable => {

@@ -2,8 +2,7 @@
 //! (`kernel/trace/bpf_trace.c`).
 
 use super::layout::{bpf_perf_event_data, pt_regs};
-use super::{AccessType, InsnAccessAux, Read, Write};
-use crate::verifier::prog::Prog;
+use super::{AccessType, InsnAccessAux, Read};
 use crate::verifier::reg_type::RegType;
 
 /// Largest tracepoint record: `PERF_MAX_TRACE_SIZE`.
@@ -11,13 +10,12 @@ const PERF_MAX_TRACE_SIZE: i32 = 8192;
 /// `MAX_BPF_FUNC_ARGS`
 const MAX_BPF_FUNC_ARGS: i32 = 12;
 
-pub fn kprobe_prog_is_valid_access(prog: &mut Prog, off: i32, size: i32, access: AccessType) -> bool {
-    if !(0..pt_regs::SIZE).contains(&off) || off % size != 0 || off.saturating_add(size) > pt_regs::SIZE {
-        return false;
-    }
-    // Only uprobes may have it; attaching decides.
-    prog.kprobe_write_ctx |= access == Write;
-    true
+pub fn kprobe_prog_is_valid_access(off: i32, size: i32, access: AccessType) -> bool {
+    // Early point releases of 6.18 let uprobes write to their registers; later ones do not.
+    (0..pt_regs::SIZE).contains(&off)
+        && off % size == 0
+        && off.saturating_add(size) <= pt_regs::SIZE
+        && access == Read
 }
 
 pub fn tp_prog_is_valid_access(off: i32, size: i32, access: AccessType) -> bool {

@@ -38,8 +38,6 @@ pub struct Prog {
     pub has_callchain_buf: bool,
     pub enforce_expected_attach_type: bool,
     pub tail_call_reachable: bool,
-    /// The program writes to its `pt_regs`, which only uprobes may.
-    pub kprobe_write_ctx: bool,
     /// The program knows of `__sk_buff::tstamp_type`, so that `tstamp` is not converted.
     pub tstamp_type_access: bool,
     /// The loader has `CAP_BPF`: `bpf_token_capable(prog->aux->token, CAP_BPF)`.
@@ -52,6 +50,43 @@ pub struct Prog {
     pub digest: [u8; 32],
     /// Identities of the shared and the per-CPU cgroup storage that the program uses.
     pub cgroup_storage: [Option<u64>; 2],
+}
+
+impl Prog {
+    /// A program of this type, with nothing else said about it.
+    pub fn new(prog_type: ProgType, insns: Vec<Insn>) -> Self {
+        Self {
+            insns,
+            prog_type,
+            expected_attach_type: 0,
+            gpl_compatible: false,
+            sleepable: false,
+            xdp_has_frags: false,
+            dev_bound: false,
+            prog_flags: 0,
+            name: String::new(),
+            attach_btf_id: 0,
+            saved_dst_prog_type: None,
+            btf: None,
+            max_ctx_offset: 0,
+            max_pkt_offset: 0,
+            max_tp_access: 0,
+            max_rdonly_access: 0,
+            max_rdwr_access: 0,
+            cb_access: false,
+            dst_needed: false,
+            kprobe_override: false,
+            has_callchain_buf: false,
+            enforce_expected_attach_type: false,
+            tail_call_reachable: false,
+            tstamp_type_access: false,
+            bpf_capable: false,
+            perfmon_capable: false,
+            offloaded: false,
+            digest: [0; 32],
+            cgroup_storage: [None; 2],
+        }
+    }
 }
 
 /// A map as the verifier sees it: the parts of `struct bpf_map` that bear on safety.

@@ -1,0 +1,237 @@
+//! Context access rules of every program type against the live kernel: all offsets, sizes and directions.
+//!
+//! Needs a kernel of the emulated series and the right to load programs; says so and passes where it has neither.
+
+use bpftwin::progs::{AccessType, InsnAccessAux, has_prog_type, is_valid_access, layout};
+use bpftwin::verifier::prog::Prog;
+use bpftwin::verifier::reg_type::{RegType, flag};
+use bpftwin_uapi::AttachType::{self, *};
+use bpftwin_uapi::attr::{ATTR_SIZE, ProgLoad};
+use bpftwin_uapi::insn::*;
+use bpftwin_uapi::{Cmd, Insn, ProgType};
+
+const BPF_F_SLEEPABLE: u32 = 1 << 4;
+
+/// Program types with the size of their contexts and the attach types that make a difference.
+const SUBJECTS: &[(ProgType, i32, &[AttachType])] = &[
+    (ProgType::SocketFilter, layout::sk_buff::SIZE, &[]),
+    (ProgType::Kprobe, layout::pt_regs::SIZE, &[TraceKprobeMulti, TraceUprobeSession]),
+    (ProgType::SchedCls, layout::sk_buff::SIZE, &[TcxIngress, NetkitPeer]),
+    (ProgType::SchedAct, layout::sk_buff::SIZE, &[]),
+    (ProgType::Tracepoint, 256, &[]),
+    (ProgType::Xdp, layout::xdp_md::SIZE, &[Xdp, XdpDevmap, XdpCpumap]),
+    (ProgType::PerfEvent, layout::bpf_perf_event_data::SIZE, &[]),
+    (ProgType::CgroupSkb, layout::sk_buff::SIZE, &[CgroupInetIngress, CgroupInetEgress]),
+    (
+        ProgType::CgroupSock,
+        layout::bpf_sock::SIZE,
+        &[CgroupInetSockCreate, CgroupInetSockRelease, CgroupInet4PostBind, CgroupInet6PostBind],
+    ),
+    (ProgType::LwtIn, layout::sk_buff::SIZE, &[]),
+    (ProgType::LwtOut, layout::sk_buff::SIZE, &[]),
+    (ProgType::LwtXmit, layout::sk_buff::SIZE, &[]),
+    (ProgType::SockOps, layout::bpf_sock_ops::SIZE, &[CgroupSockOps]),
+    (ProgType::SkSkb, layout::sk_buff::SIZE, &[SkSkbStreamParser, SkSkbVerdict]),
+    (ProgType::CgroupDevice, layout::bpf_cgroup_dev_ctx::SIZE, &[CgroupDevice]),
+    (ProgType::SkMsg, layout::sk_msg_md::SIZE, &[SkMsgVerdict]),
+    (ProgType::RawTracepoint, 96, &[]),
+    (
+        ProgType::CgroupSockAddr,
+        layout::bpf_sock_addr::SIZE,
+        &[
+            CgroupInet4Bind,
+            CgroupInet6Bind,
+            CgroupInet4Connect,
+            CgroupInet6Connect,
+            CgroupUdp4Sendmsg,
+            CgroupUdp6Sendmsg,
+            CgroupUdp4Recvmsg,
+            CgroupUdp6Recvmsg,
+            CgroupInet4Getpeername,
+            CgroupInet6Getpeername,
+            CgroupInet4Getsockname,
+            CgroupInet6Getsockname,
+            CgroupUnixConnect,
+            CgroupUnixSendmsg,
+            CgroupUnixRecvmsg,
+            CgroupUnixGetpeername,
+            CgroupUnixGetsockname,
+        ],
+    ),
+    (ProgType::LwtSeg6local, layout::sk_buff::SIZE, &[]),
+    (ProgType::SkReuseport, layout::sk_reuseport_md::SIZE, &[SkReuseportSelect, SkReuseportSelectOrMigrate]),
+    (ProgType::FlowDissector, layout::sk_buff::SIZE, &[FlowDissector]),
+    (ProgType::CgroupSysctl, layout::bpf_sysctl::SIZE, &[CgroupSysctl]),
+    (ProgType::RawTracepointWritable, 96, &[]),
+    (ProgType::CgroupSockopt, layout::bpf_sockopt::SIZE, &[CgroupGetsockopt, CgroupSetsockopt]),
+    (ProgType::SkLookup, layout::bpf_sk_lookup::SIZE, &[SkLookup]),
+    (ProgType::Syscall, 64, &[]),
+    (ProgType::Netfilter, layout::bpf_nf_ctx::SIZE, &[Netfilter]),
+];
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Kind {
+    Load,
+    LoadSigned,
+    Store,
+    StoreImm,
+}
+
+struct Case {
+    prog_type: ProgType,
+    attach_type: u32,
+    kind: Kind,
+    off: i16,
+    size: i32,
+}
+
+#[test]
+fn context_access_agrees_with_the_kernel() {
+    if !can_load() {
+        eprintln!("SKIPPED: no right to load programs, or not a 6.18 kernel");
+        return;
+    }
+    let mut loads = 0;
+    let mut differences = Vec::new();
+    for &(prog_type, ctx_size, attach_types) in SUBJECTS {
+        assert!(has_prog_type(prog_type));
+        let attach_types: Vec<u32> =
+            if attach_types.is_empty() { vec![0] } else { attach_types.iter().map(|&t| t as u32).collect() };
+        for attach_type in attach_types {
+            for case in cases(prog_type, attach_type, ctx_size) {
+                loads += 1;
+                differences.extend(difference(&case));
+            }
+        }
+    }
+    eprintln!("{loads} programs loaded");
+    for line in differences.iter().take(100) {
+        eprintln!("{line}");
+    }
+    assert!(differences.is_empty(), "{} differences", differences.len());
+}
+
+fn cases(prog_type: ProgType, attach_type: u32, ctx_size: i32) -> impl Iterator<Item = Case> {
+    const KINDS: [(Kind, &[i32]); 4] = [
+        (Kind::Load, &[1, 2, 4, 8]),
+        (Kind::LoadSigned, &[1, 2, 4]),
+        (Kind::Store, &[1, 2, 4, 8]),
+        (Kind::StoreImm, &[1, 2, 4, 8]),
+    ];
+    // Far offsets show the bounds of contexts without a structure.
+    let offsets = (-9..ctx_size + 17).chain([4096, 8184, 8192, 16384, 32760, 32767, -4096, -32768]);
+    offsets.flat_map(move |off| {
+        KINDS.iter().flat_map(move |&(kind, sizes)| {
+            sizes.iter().map(move |&size| Case { prog_type, attach_type, kind, off: off as i16, size })
+        })
+    })
+}
+
+/// Tells the difference between our answer and the kernel's, if there is one.
+fn difference(case: &Case) -> Option<String> {
+    let Case { prog_type, attach_type, kind, off, size } = *case;
+    let size_code = [BPF_B, BPF_H, BPF_W, BPF_DW][size.trailing_zeros() as usize];
+    let access = match kind {
+        Kind::Load => Insn::new(BPF_LDX | BPF_MEM | size_code, 0, 1, off, 0),
+        Kind::LoadSigned => Insn::new(BPF_LDX | BPF_MEMSX | size_code, 0, 1, off, 0),
+        Kind::Store => Insn::new(BPF_STX | BPF_MEM | size_code, 1, 0, off, 0),
+        Kind::StoreImm => Insn::new(BPF_ST | BPF_MEM | size_code, 1, 0, off, 0),
+    };
+    let mov = Insn::new(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 1);
+    let insns = [mov, access, mov, Insn::new(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)];
+
+    let mut prog = Prog::new(prog_type, insns.to_vec());
+    prog.expected_attach_type = attach_type;
+    prog.bpf_capable = true;
+    let mut info = InsnAccessAux::new(kind == Kind::LoadSigned);
+    let direction =
+        if matches!(kind, Kind::Load | Kind::LoadSigned) { AccessType::Read } else { AccessType::Write };
+    let ours = is_valid_access(&mut prog, off.into(), size, direction, &mut info);
+
+    let (result, log) = load(prog_type, attach_type, &insns);
+    let refusal = format!("invalid bpf_context access off={off} size={size}\n");
+    let theirs = match result {
+        Ok(()) => true,
+        Err(_) if log.contains(&refusal) => false,
+        Err(errno) => {
+            // Allowed by the type, refused by the verifier for another reason; netfilter's pointers for example.
+            return Some(format!(
+                "{prog_type:?}/{attach_type} {kind:?} off {off} size {size}: errno {errno}, {log}"
+            ));
+        }
+    };
+    if ours != theirs {
+        return Some(format!(
+            "{prog_type:?}/{attach_type} {kind:?} off {off} size {size}: we {ours}, kernel {theirs}"
+        ));
+    }
+    if theirs && direction == AccessType::Read {
+        let register = log
+            .split_once("\n1: (")
+            .and_then(|(_, rest)| rest.split_once("; R0="))
+            .map_or("", |(_, rest)| rest);
+        let expected = reg_type_prefix(info.reg_type);
+        if !register.starts_with(expected) && !(expected == "scalar" && scalar_is_shown(register)) {
+            return Some(format!(
+                "{prog_type:?}/{attach_type} {kind:?} off {off} size {size}: we {expected}, kernel {log}"
+            ));
+        }
+    }
+    None
+}
+
+fn scalar_is_shown(register: &str) -> bool {
+    register.starts_with("scalar") || register.starts_with(|c: char| c.is_ascii_digit())
+}
+
+fn reg_type_prefix(reg_type: RegType) -> &'static str {
+    const TRUSTED: RegType = RegType(RegType::PTR_TO_BTF_ID.0 | flag::PTR_TRUSTED);
+    match reg_type {
+        RegType::SCALAR_VALUE => "scalar",
+        RegType::PTR_TO_PACKET => "pkt(",
+        RegType::PTR_TO_PACKET_META => "pkt_meta(",
+        RegType::PTR_TO_PACKET_END => "pkt_end(",
+        RegType::PTR_TO_FLOW_KEYS => "flow_keys(",
+        RegType::PTR_TO_SOCKET => "sock(",
+        RegType::PTR_TO_SOCKET_OR_NULL => "sock_or_null(",
+        RegType::PTR_TO_SOCK_COMMON_OR_NULL => "sock_common_or_null(",
+        RegType::PTR_TO_TP_BUFFER => "tp_buffer(",
+        TRUSTED => "trusted_ptr_",
+        _ => "?",
+    }
+}
+
+/// Loads into the live kernel; gives the result and the log at level 2.
+fn load(prog_type: ProgType, attach_type: u32, insns: &[Insn]) -> (Result<(), i32>, String) {
+    let mut log = vec![0u8; 1 << 14];
+    let mut attr: ProgLoad = bytemuck::Zeroable::zeroed();
+    attr.prog_type = prog_type as u32;
+    attr.expected_attach_type = attach_type;
+    attr.insns = insns.as_ptr() as u64;
+    attr.insn_cnt = insns.len() as u32;
+    attr.license = c"GPL".as_ptr() as u64;
+    attr.log_level = 2;
+    attr.log_buf = log.as_mut_ptr() as u64;
+    attr.log_size = log.len() as u32;
+    if prog_type == ProgType::Syscall {
+        attr.prog_flags = BPF_F_SLEEPABLE;
+    }
+    // SAFETY: the attributes point to memory that outlives the call, and its size is that of 6.18's structure.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, Cmd::ProgLoad as i32, &raw mut attr, ATTR_SIZE) };
+    let result = if fd < 0 {
+        Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+    } else {
+        // SAFETY: the descriptor is ours alone.
+        unsafe { libc::close(fd as i32) };
+        Ok(())
+    };
+    let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
+    (result, String::from_utf8_lossy(&log[..end]).into_owned())
+}
+
+fn can_load() -> bool {
+    let exit =
+        [Insn::new(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0), Insn::new(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)];
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.starts_with("6.18.") && load(ProgType::Kprobe, 0, &exit).0.is_ok()
+}

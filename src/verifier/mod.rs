@@ -6,8 +6,11 @@
 pub mod access;
 pub mod bounds;
 pub mod call_meta;
+pub mod disasm;
 pub mod insn_aux;
+pub mod linfo;
 pub mod log;
+pub mod print_state;
 pub mod prog;
 pub mod refs;
 pub mod reg_type;
@@ -16,11 +19,12 @@ pub mod tnum;
 
 use std::sync::Arc;
 
-use bpftwin_uapi::Errno;
+use bpftwin_uapi::{Errno, info::LineInfo};
 
 use crate::btf::Btf;
 use insn_aux::InsnAux;
 use log::Log;
+use print_state::Scratched;
 use prog::{Objects, Prog, VerifierMap};
 use state::VerifierState;
 
@@ -122,6 +126,18 @@ pub struct Verifier {
     /// A program writes to packet data.
     pub seen_direct_write: bool,
     pub cur_state: Box<VerifierState>,
+
+    // Line information and what the log remembers of its last lines.
+    /// Checked line info of the program, sorted by instruction.
+    pub linfo: Vec<LineInfo>,
+    /// Index into [`linfo`](Self::linfo) of the source line last printed.
+    pub prev_linfo: Option<usize>,
+    /// What changed since the state was last printed.
+    pub scratched: Scratched,
+    /// Log position behind the last instruction printed.
+    pub prev_log_pos: u64,
+    /// Characters that it took.
+    pub prev_insn_print_pos: u64,
 }
 
 impl Verifier {

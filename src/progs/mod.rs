@@ -6,6 +6,7 @@
 pub mod layout;
 pub mod retval;
 pub mod rules;
+pub mod tag;
 
 mod cgroup;
 mod netfilter;

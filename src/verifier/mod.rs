@@ -7,6 +7,7 @@ pub mod access;
 pub mod bounds;
 pub mod call_meta;
 pub mod disasm;
+pub mod input;
 pub mod insn_aux;
 pub mod linfo;
 pub mod log;

@@ -23,6 +23,10 @@ pub struct Prog {
     /// Name as given, without trailing zeros.
     pub name: String,
     pub attach_btf_id: u32,
+    /// BTF of the kernel or a module that `attach_btf_id` is of.
+    pub attach_btf: Option<Arc<Btf>>,
+    /// Program that this one is attached to: `dst_prog`.
+    pub dst_prog: Option<TargetProg>,
     /// Type of the program that an extension extends.
     pub saved_dst_prog_type: Option<ProgType>,
     pub btf: Option<Arc<Btf>>,
@@ -66,6 +70,8 @@ impl Prog {
             prog_flags: 0,
             name: String::new(),
             attach_btf_id: 0,
+            attach_btf: None,
+            dst_prog: None,
             saved_dst_prog_type: None,
             btf: None,
             max_ctx_offset: 0,
@@ -124,6 +130,16 @@ pub trait MapContents: Send + Sync {
     fn read_value(&self, off: u32, buf: &mut [u8]) -> Result<(), Errno>;
 }
 
+/// A loaded program that another one is attached to: what of it matters there.
+#[derive(Clone)]
+pub struct TargetProg {
+    pub prog_type: ProgType,
+    pub expected_attach_type: u32,
+    pub dev_bound: bool,
+    pub offloaded: bool,
+    pub btf: Option<Arc<Btf>>,
+}
+
 /// The loading program's view of the kernel's objects.
 pub trait Objects: Send + Sync {
     /// The map behind a descriptor: `EBADF` where there is none, `EINVAL` for one of another kind.
@@ -131,6 +147,19 @@ pub trait Objects: Send + Sync {
 
     /// The BTF object behind a descriptor: `EBADF` where there is none, `EINVAL` for one of another kind.
     fn btf_by_fd(&self, fd: i32) -> Result<Arc<Btf>, Errno>;
+
+    /// The program behind a descriptor, which another is to be attached to: `EBADF` where there is none, `EINVAL` for
+    /// an object of another kind.
+    fn prog_by_fd(&self, fd: i32) -> Result<TargetProg, Errno>;
+
+    /// The BPF token behind a descriptor: `EBADF` where there is none, `EINVAL` for an object of another kind,
+    /// `EOPNOTSUPP` for a token, which is not emulated.
+    fn token_by_fd(&self, fd: i32) -> Result<(), Errno> {
+        match self.map_by_fd(fd) {
+            Err(Errno::EBADF) => Err(Errno::EBADF),
+            _ => Err(Errno::EINVAL),
+        }
+    }
 
     /// Copies in what the load's attributes point to (fd_array, func_info, line_info, core_relos).
     fn read_user(&self, address: u64, buf: &mut [u8]) -> Result<(), Errno>;

@@ -15,6 +15,7 @@ pub mod print_state;
 pub mod prog;
 pub mod refs;
 pub mod reg_type;
+pub mod stack;
 pub mod state;
 pub mod tnum;
 

@@ -176,7 +176,7 @@ pub const STACK_IRQ_FLAG: SlotType = 6;
 #[repr(C)]
 pub struct StackState {
     pub spilled_ptr: RegState,
-    /// Type of each byte; index 0 is the lowest address.
+    /// Type of each byte, from the highest address (`fp - 8 * spi - 1`) down to the lowest.
     pub slot_type: [SlotType; BPF_REG_SIZE],
 }
 

@@ -30,7 +30,13 @@ fn pointer_desc(reg_type: RegType) -> &'static str {
 impl Verifier {
     /// `check_ptr_alignment` of an access through register `regno`; `off` is the instruction's offset.
     #[inline]
-    pub(super) fn check_ptr_alignment(&mut self, regno: u8, off: i32, size: i32, strict_once: bool) -> Result<()> {
+    pub(super) fn check_ptr_alignment(
+        &mut self,
+        regno: u8,
+        off: i32,
+        size: i32,
+        strict_once: bool,
+    ) -> Result<()> {
         let reg = self.cur_reg(regno);
         let reg_type = reg.type_;
         // Spills and fills rely on accesses that stay within a slot.
@@ -46,10 +52,7 @@ impl Verifier {
         }
         let (var_off, reg_off) = (reg.var_off, reg.off);
         if is_packet {
-            verbose!(
-                self,
-                "misaligned packet access off {ip_align}+{var_off}+{reg_off}+{off} size {size}\n"
-            );
+            verbose!(self, "misaligned packet access off {ip_align}+{var_off}+{reg_off}+{off} size {size}\n");
         } else {
             let desc = pointer_desc(reg_type);
             verbose!(self, "misaligned {desc}access off {var_off}+{reg_off}+{off} size {size}\n");

@@ -391,6 +391,16 @@ impl Verifier {
         }
     }
 
+    /// [`reg_bounds_sanity_check`](Self::reg_bounds_sanity_check) on a register of the current frame.
+    #[inline]
+    pub fn cur_reg_bounds_sanity_check(&mut self, regno: u8, ctx: &str) -> Result<()> {
+        let Some(msg) = self.cur_reg(regno).invariant_violation() else { return Ok(()) };
+        let mut reg = *self.cur_reg(regno);
+        let result = self.report_invariant_violation(&mut reg, ctx, msg);
+        *self.cur_reg_mut(regno) = reg;
+        result
+    }
+
     #[cold]
     fn report_invariant_violation(&mut self, reg: &mut RegState, ctx: &str, msg: &str) -> Result<()> {
         verbose!(

@@ -4,6 +4,7 @@ use bpftwin_uapi::insn::BPF_B;
 use bpftwin_uapi::{Errno, ProgType};
 
 use super::access::{AccessSrc, AccessType, CallArgMeta};
+use super::print_state::reg_type_str;
 use super::reg_type::RegType;
 use super::{BPF_MAX_VAR_SIZ, Result, Verifier};
 use crate::progs;
@@ -115,26 +116,15 @@ impl Verifier {
         // Of a variable size the helper may fill a part only, so all of the memory must be initialised.
         let meta = if reg.var_off.is_const() { Some(meta) } else { None };
         if smin < 0 {
-            verbose!(
-                self,
-                "R{regno} min value is negative, either use unsigned or 'var &= const'\n"
-            );
+            verbose!(self, "R{regno} min value is negative, either use unsigned or 'var &= const'\n");
             return Err(Errno::EACCES);
         }
         if umin == 0 && !zero_size_allowed {
-            verbose!(
-                self,
-                "R{regno} invalid zero-sized read: u64=[{},{}]\n",
-                umin as i64,
-                umax as i64
-            );
+            verbose!(self, "R{regno} invalid zero-sized read: u64=[{},{}]\n", umin as i64, umax as i64);
             return Err(Errno::EACCES);
         }
         if umax >= BPF_MAX_VAR_SIZ {
-            verbose!(
-                self,
-                "R{regno} unbounded memory access, use 'var &= const' or 'if (var < const)'\n"
-            );
+            verbose!(self, "R{regno} unbounded memory access, use 'var &= const' or 'if (var < const)'\n");
             return Err(Errno::EACCES);
         }
         let ptr_regno = regno.saturating_sub(1);

@@ -4,6 +4,7 @@ use bpftwin_uapi::insn::*;
 use bpftwin_uapi::{Errno, Insn};
 
 use super::access::AccessType::{Read, Write};
+use super::print_state::reg_type_str;
 use super::reg_arg::RegArgType::{DstOp, DstOpNoMark, SrcOp};
 use super::reg_type::{RegType, flag};
 use super::{Result, Verifier};

@@ -8,7 +8,8 @@ use bpftwin_uapi::attr::BPF_F_RDONLY_PROG;
 use bpftwin_uapi::insn::*;
 use bpftwin_uapi::{Errno, MapType};
 
-use super::access::{AccessSrc, AccessType, InsnAccessAux};
+use super::access::{AccessSrc, AccessType, CallArgMeta, InsnAccessAux};
+use super::print_state::reg_type_str;
 use super::prog::VerifierMap;
 use super::reg_type::{RegType, flag};
 use super::state::{BPF_REG_SIZE, DEF_NOT_SUBREG, MapIdx, RegState};
@@ -252,7 +253,7 @@ impl Verifier {
         let var_off = self.cur_reg(regno).var_off;
         if var_off.is_const() {
             let map = self.reg_map(regno)?;
-            if bpf_map_is_rdonly(map) && has_direct_value_addr(map) {
+            if map.is_rdonly() && map.has_direct_value_addr() {
                 let value = bpf_map_direct_read(map, off.wrapping_add(var_off.value as i32), size, is_ldsx)?;
                 let reg = self.cur_reg_mut(value_regno);
                 reg.type_ = RegType::SCALAR_VALUE;
@@ -279,7 +280,7 @@ impl Verifier {
         self.check_ptr_off_reg(regno)?;
         let mut info = InsnAccessAux::new(is_ldsx);
         if let Err(err) = self.check_ctx_access(insn_idx, off, size, t, &mut info) {
-            self.verbose_linfo(insn_idx, "; ");
+            self.verbose_linfo(insn_idx, format_args!("; "));
             return Err(err);
         }
         let Some(value_regno) = value_regno.filter(|_| t == AccessType::Read) else { return Ok(()) };
@@ -362,10 +363,7 @@ impl Verifier {
         let signed_size = mem_size as i32;
         match reg_type {
             RegType::PTR_TO_MAP_KEY => {
-                verbose!(
-                    self,
-                    "invalid access to map key, key_size={signed_size} off={off} size={size}\n"
-                );
+                verbose!(self, "invalid access to map key, key_size={signed_size} off={off} size={size}\n");
             }
             RegType::PTR_TO_MAP_VALUE => {
                 verbose!(
@@ -414,10 +412,7 @@ impl Verifier {
             return Err(err);
         }
         if umax >= BPF_MAX_VAR_OFF as u64 {
-            verbose!(
-                self,
-                "R{regno} unbounded memory access, make sure to bounds check any such access\n"
-            );
+            verbose!(self, "R{regno} unbounded memory access, make sure to bounds check any such access\n");
             return Err(Errno::EACCES);
         }
         let max = umax.wrapping_add(off as i64 as u64) as i32;
@@ -431,18 +426,14 @@ impl Verifier {
     /// `check_ptr_off_reg`: the pointer in `regno` is as it was handed out.
     pub fn check_ptr_off_reg(&mut self, regno: u8) -> Result<()> {
         let reg = *self.cur_reg(regno);
-        self.__check_ptr_off_reg(&reg, regno, false)
+        self.check_ptr_off_reg_fixed(&reg, regno, false)
     }
 
-    /// The pointer has no variable offset, and no fixed one either unless `fixed_off_ok`.
-    pub fn __check_ptr_off_reg(&mut self, reg: &RegState, regno: u8, fixed_off_ok: bool) -> Result<()> {
+    /// `__check_ptr_off_reg`: the pointer has no variable offset, and no fixed one either unless `fixed_off_ok`.
+    pub fn check_ptr_off_reg_fixed(&mut self, reg: &RegState, regno: u8, fixed_off_ok: bool) -> Result<()> {
         let off = reg.off;
         if off < 0 {
-            verbose!(
-                self,
-                "negative offset {} ptr R{regno} off={off} disallowed\n",
-                reg_type_str(reg.type_)
-            );
+            verbose!(self, "negative offset {} ptr R{regno} off={off} disallowed\n", reg_type_str(reg.type_));
         } else if !fixed_off_ok && off != 0 {
             verbose!(
                 self,
@@ -485,11 +476,11 @@ impl Verifier {
         self.not_emulated("special fields of map values")
     }
 
-    /// `may_access_direct_pkt_data`: whether packets are accessed through pointers at all. `helper_pkt_access` is, for an
-    /// argument of a helper, what its prototype says.
-    pub fn may_access_direct_pkt_data(&mut self, helper_pkt_access: Option<bool>, t: AccessType) -> bool {
+    /// `may_access_direct_pkt_data`: whether packets are accessed through pointers at all. `meta` is given for an
+    /// argument of a helper.
+    pub fn may_access_direct_pkt_data(&mut self, meta: Option<&CallArgMeta>, t: AccessType) -> bool {
         let prog_type = progs::resolve_prog_type(&self.prog);
-        let access = progs::may_access_direct_pkt_data(prog_type, helper_pkt_access, t);
+        let access = progs::may_access_direct_pkt_data(prog_type, meta.map(|meta| meta.pkt_access), t);
         self.seen_direct_write |= access.direct_write;
         access.allowed
     }
@@ -536,10 +527,7 @@ impl Verifier {
         }
         if info.reg_type.base() == RegType::PTR_TO_BTF_ID {
             if info.ref_obj_id != 0 && !self.cur_state.find_reference_state(info.ref_obj_id) {
-                verbose!(
-                    self,
-                    "invalid bpf_context access off={off}. Reference may already be released\n"
-                );
+                verbose!(self, "invalid bpf_context access off={off}. Reference may already be released\n");
                 return Err(Errno::EACCES);
             }
         } else {
@@ -582,11 +570,7 @@ impl Verifier {
             self.insn_aux[insn_idx as usize].ctx_field_size = info.ctx_field_size;
             return Ok(());
         }
-        verbose!(
-            self,
-            "R{regno} invalid {} access off={off} size={size}\n",
-            reg_type_str(reg_type)
-        );
+        verbose!(self, "R{regno} invalid {} access off={off} size={size}\n", reg_type_str(reg_type));
         Err(Errno::EACCES)
     }
 
@@ -599,10 +583,7 @@ impl Verifier {
         }
         let var_off = self.cur_reg(regno).var_off;
         if !var_off.equals_const(0) {
-            verbose!(
-                self,
-                "R{regno} invalid variable buffer offset: off={off}, var_off={var_off}\n"
-            );
+            verbose!(self, "R{regno} invalid variable buffer offset: off={off}, var_off={var_off}\n");
             return Err(Errno::EACCES);
         }
         Ok(())
@@ -638,10 +619,7 @@ impl Verifier {
             return Err(Errno::ENOTSUPP);
         };
         if !self.allow_ptr_leaks {
-            verbose!(
-                self,
-                "'struct {tname}' access is allowed only to CAP_PERFMON and CAP_SYS_ADMIN\n"
-            );
+            verbose!(self, "'struct {tname}' access is allowed only to CAP_PERFMON and CAP_SYS_ADMIN\n");
             return Err(Errno::EPERM);
         }
         if off < 0 {
@@ -692,14 +670,16 @@ impl Verifier {
     }
 }
 
-/// `bpf_map_is_rdonly`: neither programs nor user space can change the map any more.
-pub fn bpf_map_is_rdonly(map: &VerifierMap) -> bool {
-    map.map_flags & BPF_F_RDONLY_PROG != 0 && map.contents.frozen()
-}
+impl VerifierMap {
+    /// `bpf_map_is_rdonly`: neither programs nor user space can change the map any more.
+    pub fn is_rdonly(&self) -> bool {
+        self.map_flags & BPF_F_RDONLY_PROG != 0 && self.contents.frozen()
+    }
 
-/// The map's operations have `map_direct_value_addr`.
-pub fn has_direct_value_addr(map: &VerifierMap) -> bool {
-    matches!(map.map_type, MapType::Array | MapType::Arena)
+    /// The map's operations have `map_direct_value_addr`.
+    pub fn has_direct_value_addr(&self) -> bool {
+        matches!(self.map_type, MapType::Array | MapType::Arena)
+    }
 }
 
 /// `bpf_map_direct_read`: `size` bytes at `off` of the map's only value.

@@ -4,8 +4,10 @@
 //! any thread, and many run at once.
 
 pub mod access;
+pub mod alignment;
 pub mod bounds;
 pub mod call_meta;
+pub mod coerce;
 pub mod disasm;
 pub mod input;
 pub mod insn_aux;
@@ -15,7 +17,6 @@ pub mod print_state;
 pub mod prog;
 pub mod refs;
 pub mod reg_type;
-pub mod stack;
 pub mod state;
 pub mod tnum;
 

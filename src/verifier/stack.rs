@@ -192,7 +192,13 @@ impl Verifier {
     /// `check_stack_read`: reads `size` bytes at `off`, which includes the pointer's fixed offset alone.
     ///
     /// Without `dst_regno` the value goes to no register.
-    pub fn check_stack_read(&mut self, ptr_regno: u8, off: i32, size: i32, dst_regno: Option<u8>) -> Result<()> {
+    pub fn check_stack_read(
+        &mut self,
+        ptr_regno: u8,
+        off: i32,
+        size: i32,
+        dst_regno: Option<u8>,
+    ) -> Result<()> {
         let var_off = self.cur_reg(ptr_regno).var_off;
         if var_off.is_const() {
             let frame = self.stack_frame_of(ptr_regno);
@@ -260,7 +266,7 @@ impl Verifier {
             self.bpf_mark_stack_write(frame, 1 << spi);
         }
         self.check_fastcall_stack_contract(frame, insn_idx, off);
-        self.mark_stack_slot_scratched(spi);
+        self.mark_stack_slot_scratched(spi as u32);
 
         let curframe = self.cur_state.curframe();
         let insn = self.prog.insns[insn_idx as usize];
@@ -280,7 +286,7 @@ impl Verifier {
                 } else if is_spillable_regtype(reg.type_) {
                     let saved = *reg;
                     if !whole {
-                        self.verbose_linfo(insn_idx, "; ");
+                        self.verbose_linfo(insn_idx, format_args!("; "));
                         verbose!(self, "invalid size of register spill\n");
                         return Err(Errno::EACCES);
                     }
@@ -383,7 +389,7 @@ impl Verifier {
         let mut zero_used = false;
         for i in min_off..max_off {
             let (spi, byte) = (get_spi(i), slot_byte(i));
-            self.mark_stack_slot_scratched(spi);
+            self.mark_stack_slot_scratched(spi as u32);
             let old = self.stack_slot(frame, spi).slot_type[byte];
             if !self.allow_ptr_leaks && old != STACK_MISC && old != STACK_ZERO {
                 verbose!(
@@ -427,7 +433,7 @@ impl Verifier {
         let mut all_zero = true;
         for i in min_off..max_off {
             let spi = get_spi(i);
-            self.mark_stack_slot_scratched(spi);
+            self.mark_stack_slot_scratched(spi as u32);
             if self.stack_slot(frame, spi).slot_type[slot_byte(i)] != STACK_ZERO {
                 all_zero = false;
                 break;
@@ -455,7 +461,7 @@ impl Verifier {
     ) -> Result<()> {
         let spi = get_spi(off);
         let curframe = self.cur_state.curframe();
-        self.mark_stack_slot_scratched(spi);
+        self.mark_stack_slot_scratched(spi as u32);
         self.check_fastcall_stack_contract(curframe, self.insn_idx, off);
         self.bpf_mark_stack_read(frame, self.insn_idx, 1 << spi)?;
 
@@ -471,7 +477,7 @@ impl Verifier {
         let is_scalar = slot.spilled_ptr.type_ == RegType::SCALAR_VALUE;
         if size as usize != BPF_REG_SIZE || spill_size != BPF_REG_SIZE {
             if !is_scalar {
-                self.verbose_linfo(self.insn_idx, "; ");
+                self.verbose_linfo(self.insn_idx, format_args!("; "));
                 verbose!(self, "invalid size of register fill\n");
                 return Err(Errno::EACCES);
             }

@@ -131,6 +131,23 @@ impl RegState {
         self.payload.0[0] = size;
     }
 
+    /// Type of a `PTR_TO_BTF_ID`, in the object [`btf`](Self::btf).
+    #[inline]
+    pub fn btf_id(&self) -> u32 {
+        self.payload.0[1]
+    }
+
+    /// BTF object of a `PTR_TO_BTF_ID`: zero for the kernel's.
+    #[inline]
+    pub fn btf(&self) -> u32 {
+        self.payload.0[0]
+    }
+
+    #[inline]
+    pub fn set_btf_id(&mut self, btf: u32, btf_id: u32) {
+        self.payload.0 = [btf, btf_id, 0];
+    }
+
     /// Id of the dynptr that a slice came from.
     #[inline]
     pub fn dynptr_id(&self) -> u32 {

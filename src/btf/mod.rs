@@ -9,8 +9,14 @@
 //! - `func_args`, `ctx`: what the verifier expects of the arguments of global functions
 //! - `size`, `name`, `index`: sizes, names and searches by name
 
+mod check;
+mod fields;
 mod index;
+mod log;
 mod name;
+mod parse;
+mod record;
+mod resolve;
 mod size;
 mod types;
 mod vmlinux;
@@ -21,12 +27,12 @@ use std::sync::{Arc, OnceLock};
 
 use index::{DeclTagIndex, NameIndex};
 pub use name::{is_alpha, is_print};
+pub use parse::KernelBtf;
+pub use record::*;
+use size::Resolved;
 pub use size::ResolvedSize;
 pub use types::*;
 pub use vmlinux::BtfFileError;
-
-/// Stub of the special fields of a type.
-pub struct BtfRecord;
 
 /// Depth of nested types that are followed: `MAX_RESOLVE_DEPTH`.
 pub const MAX_RESOLVE_DEPTH: usize = 32;
@@ -78,10 +84,9 @@ pub struct Btf {
     types_end: usize,
     /// The string section in `data`.
     strings: std::ops::Range<usize>,
-    /// Size of each array type, by id less `start_id`. Empty for kernel BTF.
-    resolved_sizes: Vec<u32>,
-    /// What each modifier, pointer, array and variable leads to. Empty for kernel BTF.
-    resolved_ids: Vec<u32>,
+    resolved: Resolved,
+    /// Structs that hold special fields, by ascending id.
+    struct_metas: Vec<StructMeta>,
     base: Option<Arc<Btf>>,
     start_id: u32,
     start_str_off: u32,
@@ -121,8 +126,8 @@ impl Btf {
             types: Vec::new(),
             types_end: 0,
             strings: 0..0,
-            resolved_sizes: Vec::new(),
-            resolved_ids: Vec::new(),
+            resolved: Resolved::default(),
+            struct_metas: Vec::new(),
             base,
             start_id,
             start_str_off,

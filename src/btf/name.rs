@@ -69,6 +69,11 @@ impl Btf {
             .is_some_and(|rest| rest.starts_with(name) && rest.get(name.len()).is_none_or(|&next| next == 0))
     }
 
+    /// Whether the string at an offset is empty; `None` past the end.
+    pub(super) fn str_by_offset_is_empty(&self, offset: u32) -> Option<bool> {
+        self.strings_from(offset).map(|rest| rest.first() == Some(&0))
+    }
+
     /// What logs show at most `limit` bytes of for a name: `__btf_name_by_offset`.
     pub(super) fn log_name(&self, offset: u32, limit: usize) -> &[u8] {
         if offset == 0 {

@@ -62,48 +62,27 @@ impl Btf {
         Err(Errno::EINVAL)
     }
 
-    /// What parsing found that a modifier, pointer, array or variable leads to: `btf_resolved_type_id`.
-    pub(super) fn resolved_id(&self, id: u32) -> u32 {
-        match id.checked_sub(self.start_id) {
-            Some(local) => self.resolved_ids.get(local as usize).copied().unwrap_or(0),
-            None => self.base.as_ref().map_or(0, |base| base.resolved_id(id)),
-        }
-    }
-
-    /// `btf_resolved_type_size`
-    pub(super) fn resolved_size(&self, id: u32) -> u32 {
-        match id.checked_sub(self.start_id) {
-            Some(local) => self.resolved_sizes.get(local as usize).copied().unwrap_or(0),
-            None => self.base.as_ref().map_or(0, |base| base.resolved_size(id)),
-        }
-    }
-
     /// The type that the size of type `id` is that of, and the size: `btf_type_id_size`. The view's `id` is what the
     /// kernel returns through `type_id`. `None` for types without size. For BTF loaded through bpf(2) only.
     pub fn type_id_size(&self, id: u32) -> Option<(BtfType<'_>, u32)> {
+        self.type_id_size_in(&self.resolved, id)
+    }
+
+    /// The same with what is resolved so far.
+    pub(super) fn type_id_size_in(&self, resolved: &Resolved, id: u32) -> Option<(BtfType<'_>, u32)> {
         let t = self.type_by_id(id)?;
         if t.is_nosize() {
             return None;
         }
-        if let Some(size) = self.own_size(&t) {
+        if let Some(size) = own_size(resolved, &t) {
             return Some((t, size));
         }
-        let resolved = self.type_by_id(self.resolved_id(id))?;
-        if resolved.is_nosize() {
+        let target = self.type_by_id(resolved.id(id))?;
+        if target.is_nosize() {
             return None;
         }
-        let size = self.own_size(&resolved)?;
-        Some((resolved, size))
-    }
-
-    fn own_size(&self, t: &BtfType<'_>) -> Option<u32> {
-        if t.has_size() {
-            Some(t.size())
-        } else if t.is_array() {
-            Some(self.resolved_size(t.id))
-        } else {
-            t.is_ptr().then_some(PTR_SIZE)
-        }
+        let size = own_size(resolved, &target)?;
+        Some((target, size))
     }
 
     /// The member is a whole integer of this size at this offset, both in bytes: `btf_member_is_reg_int`.
@@ -128,5 +107,36 @@ impl Btf {
             && m.offset / 8 == expected_offset
             && t.int_bits().is_multiple_of(8)
             && t.int_bits() / 8 == expected_size
+    }
+}
+
+/// What the second pass of parsing found, by type id. Empty for kernel BTF.
+#[derive(Default)]
+pub(super) struct Resolved {
+    /// What each modifier, pointer, array and variable leads to.
+    pub ids: Vec<u32>,
+    /// Size of each array.
+    pub sizes: Vec<u32>,
+}
+
+impl Resolved {
+    /// `btf_resolved_type_id`
+    pub fn id(&self, id: u32) -> u32 {
+        self.ids.get(id as usize).copied().unwrap_or(0)
+    }
+
+    /// `btf_resolved_type_size`
+    pub fn size(&self, id: u32) -> u32 {
+        self.sizes.get(id as usize).copied().unwrap_or(0)
+    }
+}
+
+fn own_size(resolved: &Resolved, t: &BtfType<'_>) -> Option<u32> {
+    if t.has_size() {
+        Some(t.size())
+    } else if t.is_array() {
+        Some(resolved.size(t.id))
+    } else {
+        t.is_ptr().then_some(PTR_SIZE)
     }
 }

@@ -189,6 +189,13 @@ impl BtfMember {
     }
 }
 
+impl BtfVarSecinfo {
+    fn decode(chunk: &[u8]) -> Self {
+        let [type_, offset, size] = words(chunk);
+        Self { type_, offset, size }
+    }
+}
+
 impl<'a> BtfType<'a> {
     /// The type with id zero.
     pub const VOID: BtfType<'static> = BtfType { id: 0, name_off: 0, info: 0, size_or_type: 0, tail: &[] };
@@ -390,6 +397,15 @@ impl<'a> BtfType<'a> {
         self.tail[..len].chunks_exact(size)
     }
 
+    #[inline]
+    fn record(&self, index: u32, size: usize) -> Option<&'a [u8]> {
+        if index >= self.vlen() {
+            return None;
+        }
+        let at = index as usize * size;
+        self.tail.get(at..at + size)
+    }
+
     /// Members of a struct or union; of no other kind.
     #[inline]
     pub fn members(&self) -> impl ExactSizeIterator<Item = BtfMember> + Clone + use<'a> {
@@ -398,11 +414,7 @@ impl<'a> BtfType<'a> {
     /// Member by index.
     #[inline]
     pub fn member(&self, index: u32) -> Option<BtfMember> {
-        if index >= self.vlen() {
-            return None;
-        }
-        let at = index as usize * 12;
-        self.tail.get(at..at + 12).map(BtfMember::decode)
+        self.record(index, 12).map(BtfMember::decode)
     }
     /// Offset of a member in bits: `__btf_member_bit_offset`.
     #[inline]
@@ -438,10 +450,11 @@ impl<'a> BtfType<'a> {
     }
     /// Variables of a data section.
     pub fn vsis(&self) -> impl ExactSizeIterator<Item = BtfVarSecinfo> + Clone + use<'a> {
-        self.records(12).map(|chunk| {
-            let [type_, offset, size] = words(chunk);
-            BtfVarSecinfo { type_, offset, size }
-        })
+        self.records(12).map(BtfVarSecinfo::decode)
+    }
+    /// Variable of a data section by index.
+    pub fn vsi(&self, index: u32) -> Option<BtfVarSecinfo> {
+        self.record(index, 12).map(BtfVarSecinfo::decode)
     }
     /// Linkage of a variable.
     pub fn var_linkage(&self) -> u32 {

@@ -6,22 +6,22 @@ use super::tnum::Tnum;
 
 /// Smallest and largest value of a signed integer of `size` (1, 2 or 4) bytes.
 #[inline]
-const fn signed_range(size: u8) -> (i64, i64) {
+const fn signed_range(size: i32) -> (i64, i64) {
     let max = i64::MAX >> (64 - 8 * size as u32);
     (-max - 1, max)
 }
 
 /// Sign-extends the low `size` (1, 2 or 4) bytes.
 #[inline]
-const fn sign_extend(value: u64, size: u8) -> i64 {
+const fn sign_extend(value: u64, size: i32) -> i64 {
     let shift = 64 - 8 * size as u32;
     ((value << shift) as i64) >> shift
 }
 
 impl RegState {
     /// `coerce_reg_to_size`: keeps the low `size` bytes, of which there are fewer than eight, and clears the others.
-    pub fn coerce_to_size(&mut self, size: u8) {
-        self.var_off = self.var_off.cast(size);
+    pub fn coerce_reg_to_size(&mut self, size: i32) {
+        self.var_off = self.var_off.cast(size as u8);
         let mask = (1u64 << (8 * size as u32)) - 1;
         if self.umin_value & !mask == self.umax_value & !mask {
             self.umin_value &= mask;
@@ -40,7 +40,7 @@ impl RegState {
     }
 
     /// `coerce_reg_to_size_sx`: sign-extends the low `size` (1, 2 or 4) bytes to 64 bits.
-    pub fn coerce_to_size_sx(&mut self, size: u8) {
+    pub fn coerce_reg_to_size_sx(&mut self, size: i32) {
         if self.var_off.is_const() {
             self.set_known(sign_extend(self.var_off.value, size) as u64);
             return;
@@ -68,7 +68,7 @@ impl RegState {
     }
 
     /// Any sign-extended value of `size` bytes.
-    fn set_sext64_default_val(&mut self, size: u8) {
+    fn set_sext64_default_val(&mut self, size: i32) {
         let (min, max) = signed_range(size);
         self.smin_value = min;
         self.smax_value = max;
@@ -83,7 +83,7 @@ impl RegState {
 
     /// `coerce_subreg_to_size_sx`: sign-extends the low `size` (1 or 2) bytes to 32 bits. The caller extends the result
     /// with zeros ([`zext_32_to_64`](Self::zext_32_to_64)).
-    pub fn coerce_subreg_to_size_sx(&mut self, size: u8) {
+    pub fn coerce_subreg_to_size_sx(&mut self, size: i32) {
         if self.var_off.is_const() {
             let value = sign_extend(self.var_off.value, size);
             self.var_off = Tnum::constant(value as u64);
@@ -110,7 +110,7 @@ impl RegState {
         self.set_sext32_default_val(size);
     }
 
-    fn set_sext32_default_val(&mut self, size: u8) {
+    fn set_sext32_default_val(&mut self, size: i32) {
         let (min, max) = signed_range(size);
         self.s32_min_value = min as i32;
         self.s32_max_value = max as i32;
@@ -139,11 +139,11 @@ mod tests {
     #[test]
     fn truncation_keeps_a_range_within_one_block() {
         let mut reg = unsigned(0x1_0010, 0x1_0020);
-        reg.coerce_to_size(2);
+        reg.coerce_reg_to_size(2);
         assert_eq!((reg.umin_value, reg.umax_value), (0x10, 0x20));
         assert_eq!((reg.s32_min_value, reg.s32_max_value), (0x10, 0x20));
         let mut reg = unsigned(0x10, 0x1_0020);
-        reg.coerce_to_size(2);
+        reg.coerce_reg_to_size(2);
         assert_eq!((reg.umin_value, reg.umax_value, reg.smax_value), (0, 0xffff, 0xffff));
         assert_eq!(reg.var_off, Tnum { value: 0, mask: 0xffff });
     }
@@ -152,7 +152,7 @@ mod tests {
     fn sign_extension_of_constants() {
         let mut reg = RegState::UNKNOWN;
         reg.set_known(0x1234_5680);
-        reg.coerce_to_size_sx(1);
+        reg.coerce_reg_to_size_sx(1);
         assert_eq!((reg.smin_value, reg.umax_value, reg.s32_min_value), (-128, (-128i64) as u64, -128));
         let mut reg = RegState::UNKNOWN;
         reg.set_known(0x8000);
@@ -168,16 +168,16 @@ mod tests {
     fn sign_extension_of_ranges() {
         // Of one sign after the extension: the range survives.
         let mut reg = signed(0x80, 0xff);
-        reg.coerce_to_size_sx(1);
+        reg.coerce_reg_to_size_sx(1);
         assert_eq!((reg.smin_value, reg.smax_value), (-128, -1));
         assert_eq!((reg.u32_min_value, reg.u32_max_value), (0xffff_ff80, 0xffff_ffff));
         // Of both signs: any value of the size.
         let mut reg = signed(0x70, 0x90);
-        reg.coerce_to_size_sx(1);
+        reg.coerce_reg_to_size_sx(1);
         assert_eq!((reg.smin_value, reg.smax_value), (-128, 127));
         assert_eq!((reg.umin_value, reg.umax_value, reg.var_off), (0, u64::MAX, Tnum::UNKNOWN));
         let mut reg = signed(i64::MIN, i64::MAX);
-        reg.coerce_to_size_sx(4);
+        reg.coerce_reg_to_size_sx(4);
         assert_eq!((reg.smin_value, reg.smax_value), (i32::MIN as i64, i32::MAX as i64));
         let mut reg = RegState { s32_min_value: 0x8000, s32_max_value: 0x8010, ..RegState::UNKNOWN };
         reg.coerce_subreg_to_size_sx(2);

@@ -4,23 +4,19 @@
 //! An access is at the pointer's fixed offset (`reg.off`), plus the instruction's offset (both in `off`), plus any value
 //! within the pointer's bounds. The stack has a file of its own (`stack.rs`), alignment another.
 
-use bpftwin_uapi::attr::BPF_F_RDONLY_PROG;
 use bpftwin_uapi::insn::*;
-use bpftwin_uapi::{Errno, MapType};
+use bpftwin_uapi::Errno;
 
-use super::access::{AccessSrc, AccessType, CallArgMeta, InsnAccessAux};
+use super::access::{AccessType, CallArgMeta, InsnAccessAux};
 use super::print_state::reg_type_str;
-use super::prog::VerifierMap;
 use super::reg_type::{RegType, flag};
-use super::state::{BPF_REG_SIZE, DEF_NOT_SUBREG, MapIdx, RegState};
+use super::state::{BPF_REG_SIZE, DEF_NOT_SUBREG, RegState};
 use super::{BPF_MAX_VAR_OFF, Result, Verifier};
 use crate::progs;
 use crate::verbose;
 
 /// `sizeof(struct bpf_flow_keys)`
 const FLOW_KEYS_SIZE: u64 = 56;
-/// Programs may only write to the map.
-const BPF_F_WRONLY_PROG: u32 = 1 << 8;
 
 /// `bpf_size_to_bytes` of the size bits of an opcode.
 #[inline]
@@ -129,9 +125,9 @@ impl Verifier {
             let reg = self.cur_reg_mut(value_regno);
             if reg.type_ == RegType::SCALAR_VALUE {
                 if is_ldsx {
-                    reg.coerce_to_size_sx(size as u8);
+                    reg.coerce_reg_to_size_sx(size);
                 } else {
-                    reg.coerce_to_size(size as u8);
+                    reg.coerce_reg_to_size(size);
                 }
             }
         }
@@ -221,7 +217,7 @@ impl Verifier {
 
     /// Pointers must not be stored where others can read them.
     #[inline]
-    fn check_value_leak(&mut self, reg_type: RegType, t: AccessType, value_regno: Option<u8>) -> Result<()> {
+    pub(super) fn check_value_leak(&mut self, reg_type: RegType, t: AccessType, value_regno: Option<u8>) -> Result<()> {
         if let Some(value_regno) = value_regno
             && t == AccessType::Write
             && self.is_pointer_value(value_regno)
@@ -229,39 +225,6 @@ impl Verifier {
             verbose!(self, "R{value_regno} leaks addr into {}\n", leak_target(reg_type));
             return Err(Errno::EACCES);
         }
-        Ok(())
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn access_map_value(
-        &mut self,
-        insn_idx: u32,
-        regno: u8,
-        off: i32,
-        size: i32,
-        t: AccessType,
-        value_regno: Option<u8>,
-        is_ldsx: bool,
-    ) -> Result<()> {
-        self.check_value_leak(RegType::PTR_TO_MAP_VALUE, t, value_regno)?;
-        self.check_map_access_type(regno, off, size, t)?;
-        self.check_map_access(regno, off, size, false, AccessSrc::Direct)?;
-        let _ = insn_idx;
-        let Some(value_regno) = value_regno.filter(|_| t == AccessType::Read) else { return Ok(()) };
-
-        // The contents of a read-only map are constants.
-        let var_off = self.cur_reg(regno).var_off;
-        if var_off.is_const() {
-            let map = self.reg_map(regno)?;
-            if map.is_rdonly() && map.has_direct_value_addr() {
-                let value = bpf_map_direct_read(map, off.wrapping_add(var_off.value as i32), size, is_ldsx)?;
-                let reg = self.cur_reg_mut(value_regno);
-                reg.type_ = RegType::SCALAR_VALUE;
-                reg.mark_known(value);
-                return Ok(());
-            }
-        }
-        self.mark_cur_reg_unknown(value_regno);
         Ok(())
     }
 
@@ -312,32 +275,6 @@ impl Verifier {
             Some(id) => Ok(id),
             None => self.not_emulated(format!("struct {name}, which is not in the kernel's BTF")),
         }
-    }
-
-    /// Map of a register that points to one, or into one.
-    #[inline]
-    pub fn reg_map(&self, regno: u8) -> Result<&VerifierMap> {
-        match self.cur_reg(regno).map_ptr().and_then(|idx: MapIdx| self.maps.get(idx as usize)) {
-            Some(map) => Ok(map),
-            None => Err(Errno::EFAULT),
-        }
-    }
-
-    /// `check_map_access_type`: whether programs may read or write this map.
-    pub fn check_map_access_type(&mut self, regno: u8, off: i32, size: i32, t: AccessType) -> Result<()> {
-        let map = self.reg_map(regno)?;
-        let (forbidden, what) = match t {
-            AccessType::Write => (map.map_flags & BPF_F_RDONLY_PROG != 0, "write into"),
-            AccessType::Read => {
-                (map.map_flags & (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG) == BPF_F_WRONLY_PROG, "read from")
-            }
-        };
-        if !forbidden {
-            return Ok(());
-        }
-        let value_size = map.value_size as i32;
-        verbose!(self, "{what} map forbidden, value_size={value_size} off={off} size={size}\n");
-        Err(Errno::EACCES)
     }
 
     /// `__check_mem_access`: an access at fixed offset `off` of a region of `mem_size` bytes.
@@ -451,29 +388,6 @@ impl Verifier {
             return Ok(());
         }
         Err(Errno::EACCES)
-    }
-
-    /// `check_map_access`: an access to a map's value, which keeps off its special fields.
-    pub fn check_map_access(
-        &mut self,
-        regno: u8,
-        off: i32,
-        size: i32,
-        zero_size_allowed: bool,
-        src: AccessSrc,
-    ) -> Result<()> {
-        let map = self.reg_map(regno)?;
-        let has_record = map.record.is_some();
-        let value_size = map.value_size;
-        self.check_mem_region_access(regno, off, size, value_size, zero_size_allowed)?;
-        if has_record {
-            return self.check_map_special_fields(regno, off, size, src);
-        }
-        Ok(())
-    }
-
-    fn check_map_special_fields(&mut self, _regno: u8, _off: i32, _size: i32, _src: AccessSrc) -> Result<()> {
-        self.not_emulated("special fields of map values")
     }
 
     /// `may_access_direct_pkt_data`: whether packets are accessed through pointers at all. `meta` is given for an
@@ -607,38 +521,6 @@ impl Verifier {
         Ok(())
     }
 
-    /// `check_ptr_to_map_access`: reads of the kernel's `struct bpf_map` and what contains it.
-    fn check_ptr_to_map_access(&mut self, regno: u8, off: i32, t: AccessType) -> Result<()> {
-        if self.btf_vmlinux.is_none() {
-            verbose!(self, "map_ptr access not supported without CONFIG_DEBUG_INFO_BTF\n");
-            return Err(Errno::ENOTSUPP);
-        }
-        let map_type = self.reg_map(regno)?.map_type;
-        let Some(tname) = map_btf_struct(map_type) else {
-            verbose!(self, "map_ptr access not supported for map type {}\n", map_type as u32);
-            return Err(Errno::ENOTSUPP);
-        };
-        if !self.allow_ptr_leaks {
-            verbose!(self, "'struct {tname}' access is allowed only to CAP_PERFMON and CAP_SYS_ADMIN\n");
-            return Err(Errno::EPERM);
-        }
-        if off < 0 {
-            verbose!(self, "R{regno} is {tname} invalid negative access: off={off}\n");
-            return Err(Errno::EACCES);
-        }
-        if t != AccessType::Read {
-            verbose!(self, "only read from {tname} is supported\n");
-            return Err(Errno::EACCES);
-        }
-        self.not_emulated("reads of struct bpf_map")
-    }
-
-    /// `is_pointer_value`: the register holds a pointer, which must not leak.
-    #[inline]
-    pub fn is_pointer_value(&self, regno: u8) -> bool {
-        !self.allow_ptr_leaks && self.cur_reg(regno).type_ != RegType::SCALAR_VALUE
-    }
-
     /// `is_ctx_reg`
     #[inline]
     pub fn is_ctx_reg(&self, regno: u8) -> bool {
@@ -668,61 +550,4 @@ impl Verifier {
     pub fn is_arena_reg(&self, regno: u8) -> bool {
         self.cur_reg(regno).type_ == RegType::PTR_TO_ARENA
     }
-}
-
-impl VerifierMap {
-    /// `bpf_map_is_rdonly`: neither programs nor user space can change the map any more.
-    pub fn is_rdonly(&self) -> bool {
-        self.map_flags & BPF_F_RDONLY_PROG != 0 && self.contents.frozen()
-    }
-
-    /// The map's operations have `map_direct_value_addr`.
-    pub fn has_direct_value_addr(&self) -> bool {
-        matches!(self.map_type, MapType::Array | MapType::Arena)
-    }
-}
-
-/// `bpf_map_direct_read`: `size` bytes at `off` of the map's only value.
-fn bpf_map_direct_read(map: &VerifierMap, off: i32, size: i32, is_ldsx: bool) -> Result<u64> {
-    // `array_map_direct_value_addr`: of one entry only.
-    if map.max_entries != 1 {
-        return Err(Errno::ENOTSUPP);
-    }
-    if off as u32 >= map.value_size {
-        return Err(Errno::EINVAL);
-    }
-    let mut bytes = [0; 8];
-    map.contents.read_value(off as u32, &mut bytes[..size as usize])?;
-    let value = u64::from_le_bytes(bytes);
-    Ok(match (is_ldsx, size) {
-        (true, 1) => value as i8 as u64,
-        (true, 2) => value as i16 as u64,
-        (true, 4) => value as i32 as u64,
-        _ => value,
-    })
-}
-
-/// Kernel structure behind a map of this type: what `map_btf_id` stands for.
-fn map_btf_struct(map_type: MapType) -> Option<&'static str> {
-    use MapType::*;
-    Some(match map_type {
-        Unspec => return None,
-        Array | PercpuArray | ProgArray | PerfEventArray | CgroupArray | ArrayOfMaps => "bpf_array",
-        Hash | PercpuHash | LruHash | LruPercpuHash | HashOfMaps => "bpf_htab",
-        StackTrace => "bpf_stack_map",
-        LpmTrie => "lpm_trie",
-        Devmap | DevmapHash => "bpf_dtab",
-        Sockmap => "bpf_stab",
-        Sockhash => "bpf_shtab",
-        Cpumap => "bpf_cpu_map",
-        Xskmap => "xsk_map",
-        CgroupStorage | PercpuCgroupStorage => "bpf_cgroup_storage_map",
-        ReuseportSockarray => "reuseport_array",
-        Queue | Stack => "bpf_queue_stack",
-        SkStorage | InodeStorage | TaskStorage | CgrpStorage => "bpf_local_storage_map",
-        StructOps => "bpf_struct_ops_map",
-        Ringbuf | UserRingbuf => "bpf_ringbuf_map",
-        BloomFilter => "bpf_bloom_filter",
-        Arena => "bpf_arena",
-    })
 }

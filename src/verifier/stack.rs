@@ -99,24 +99,6 @@ fn get_reg_width(reg: &RegState) -> u32 {
     u64::BITS - reg.umax_value.leading_zeros()
 }
 
-/// `assign_scalar_id_before_mov`: gives a scalar an id before it is copied, so that what is learned of one copy holds for
-/// the other. `id_gen` is [`Verifier::id_gen`].
-#[inline]
-pub fn assign_scalar_id_before_mov(id_gen: &mut u32, src: &mut RegState) {
-    if src.type_ != RegType::SCALAR_VALUE {
-        return;
-    }
-    if src.id & BPF_ADD_CONST != 0 {
-        // At a distance from another register already: distances are not added up.
-        src.id = 0;
-        src.off = 0;
-    }
-    if src.id == 0 && !src.var_off.is_const() {
-        *id_gen += 1;
-        src.id = *id_gen;
-    }
-}
-
 fn is_bpf_st_mem(insn: Insn) -> bool {
     insn.class() == BPF_ST && insn.mode() == BPF_MEM
 }
@@ -276,7 +258,7 @@ impl Verifier {
                 if aligned && reg.type_ == RegType::SCALAR_VALUE && self.bpf_capable {
                     let fits = get_reg_width(reg) <= 8 * size as u32;
                     if fits {
-                        assign_scalar_id_before_mov(&mut self.id_gen, reg);
+                        Self::assign_scalar_id_before_mov(&mut self.id_gen, reg);
                     }
                     let mut saved = *reg;
                     if !fits {
@@ -773,20 +755,5 @@ mod tests {
         assert_eq!(slot.slot_type[..4], [STACK_ZERO, STACK_INVALID, STACK_MISC, STACK_MISC]);
         assert_eq!(slot.slot_type[4..], [STACK_SPILL; 4]);
         assert_eq!(slot.spill_size(), 4);
-    }
-
-    #[test]
-    fn scalars_get_an_id_unless_constant() {
-        let mut id_gen = 4;
-        let mut reg = RegState::UNKNOWN;
-        assign_scalar_id_before_mov(&mut id_gen, &mut reg);
-        assert_eq!((reg.id, id_gen), (5, 5));
-        reg.id |= BPF_ADD_CONST;
-        reg.off = 3;
-        assign_scalar_id_before_mov(&mut id_gen, &mut reg);
-        assert_eq!((reg.id, reg.off), (6, 0));
-        let mut constant = RegState { type_: RegType::SCALAR_VALUE, ..RegState::ZERO };
-        assign_scalar_id_before_mov(&mut id_gen, &mut constant);
-        assert_eq!(constant.id, 0);
     }
 }

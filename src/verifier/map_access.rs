@@ -189,7 +189,7 @@ impl Verifier {
     }
 
     /// `check_ptr_to_map_access`: reads of the kernel's `struct bpf_map` and what contains it.
-    fn check_ptr_to_map_access(&mut self, regno: u8, off: i32, t: AccessType) -> Result<()> {
+    pub(super) fn check_ptr_to_map_access(&mut self, regno: u8, off: i32, t: AccessType) -> Result<()> {
         if self.btf_vmlinux.is_none() {
             verbose!(self, "map_ptr access not supported without CONFIG_DEBUG_INFO_BTF\n");
             return Err(Errno::ENOTSUPP);

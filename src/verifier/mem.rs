@@ -4,8 +4,8 @@
 //! An access is at the pointer's fixed offset (`reg.off`), plus the instruction's offset (both in `off`), plus any value
 //! within the pointer's bounds. The stack has a file of its own (`stack.rs`), alignment another.
 
-use bpftwin_uapi::insn::*;
 use bpftwin_uapi::Errno;
+use bpftwin_uapi::insn::*;
 
 use super::access::{AccessType, CallArgMeta, InsnAccessAux};
 use super::print_state::reg_type_str;
@@ -217,7 +217,12 @@ impl Verifier {
 
     /// Pointers must not be stored where others can read them.
     #[inline]
-    pub(super) fn check_value_leak(&mut self, reg_type: RegType, t: AccessType, value_regno: Option<u8>) -> Result<()> {
+    pub(super) fn check_value_leak(
+        &mut self,
+        reg_type: RegType,
+        t: AccessType,
+        value_regno: Option<u8>,
+    ) -> Result<()> {
         if let Some(value_regno) = value_regno
             && t == AccessType::Write
             && self.is_pointer_value(value_regno)
@@ -362,7 +367,11 @@ impl Verifier {
 
     /// `check_ptr_off_reg`: the pointer in `regno` is as it was handed out.
     pub fn check_ptr_off_reg(&mut self, regno: u8) -> Result<()> {
-        let reg = *self.cur_reg(regno);
+        let reg = self.cur_reg(regno);
+        if reg.off == 0 && reg.var_off.equals_const(0) {
+            return Ok(());
+        }
+        let reg = *reg;
         self.check_ptr_off_reg_fixed(&reg, regno, false)
     }
 

@@ -3,6 +3,7 @@
 //! One file per family of types. [`is_valid_access`] is the kernel's `bpf_verifier_ops::is_valid_access`; the rules
 //! that the kernel keeps in its verifier as switches over program types are in [`rules`] and [`retval`].
 
+pub mod ctx_type;
 pub mod layout;
 pub mod retval;
 pub mod rules;

@@ -221,7 +221,10 @@ fn socket_access_agrees_with_the_kernel() {
                 let refused = result.is_err() && log.contains(&format!(" access off={off} size={size}\n"));
                 // The upper halves of 64-bit fields of a TCP socket pass the check, and then no conversion exists.
                 let unconverted = log.contains("error during ctx access conversion");
-                assert!(refused || unconverted || result.is_ok(), "helper {helper} off {off} size {size}: {log}");
+                assert!(
+                    refused || unconverted || result.is_ok(),
+                    "helper {helper} off {off} size {size}: {log}"
+                );
                 assert_eq!(ours, !refused, "helper {helper} off {off} size {size}: {log}");
             }
         }

@@ -4,7 +4,7 @@
 use bpftwin_uapi::{Errno, MapType, ProgType};
 
 use super::rules::{is_tracing_prog_type, resolve_prog_type};
-use crate::btf::record::field::*;
+use crate::btf::field::*;
 use crate::verifier::prog::{Prog, VerifierMap};
 
 /// Why a program may not use a map.
@@ -126,7 +126,8 @@ impl MapOwner {
     /// Whether a program may join those of a map of this type. All programs are compiled.
     pub fn admits(&self, map_type: MapType, prog: &MapOwner) -> bool {
         use ProgType::{Ext, Lsm, StructOps, Tracing};
-        let same_storage = |(owners, programs): (&Option<u64>, &Option<u64>)| programs.is_none() || owners == programs;
+        let same_storage =
+            |(owners, programs): (&Option<u64>, &Option<u64>)| programs.is_none() || owners == programs;
         self.prog_type == prog.prog_type
             && self.xdp_has_frags == prog.xdp_has_frags
             && (map_type != MapType::ProgArray || self.expected_attach_type == prog.expected_attach_type)

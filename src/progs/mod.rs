@@ -5,6 +5,7 @@
 
 pub mod ctx_type;
 pub mod layout;
+pub mod maps;
 pub mod retval;
 pub mod rules;
 pub mod tag;

@@ -5,14 +5,18 @@
 
 pub mod access;
 pub mod alignment;
+pub mod arg_types;
 pub mod bounds;
-pub mod call_meta;
+pub mod bprintf;
 pub mod coerce;
 pub mod disasm;
+pub mod inner_map;
 pub mod input;
 pub mod insn_aux;
 pub mod linfo;
 pub mod log;
+pub mod map_compat;
+pub mod map_fields;
 pub mod print_state;
 pub mod prog;
 pub mod refs;
@@ -22,9 +26,11 @@ pub mod tnum;
 
 use std::sync::Arc;
 
-use bpftwin_uapi::{Errno, info::LineInfo};
+use bpftwin_uapi::Errno;
+use bpftwin_uapi::info::{FuncInfo, LineInfo};
 
 use crate::btf::Btf;
+use crate::kernel::config::KernelConfig;
 use insn_aux::InsnAux;
 use log::Log;
 use print_state::Scratched;
@@ -91,6 +97,18 @@ pub struct SubprogArg {
     pub mem_size_or_btf_id: u32,
 }
 
+/// What calls found out about a function: `struct bpf_func_info_aux`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FuncInfoAux {
+    /// Of `enum btf_func_linkage`.
+    pub linkage: u16,
+    /// A call did not match the BTF prototype.
+    pub unreliable: bool,
+    /// A global function that is called, and is to be verified.
+    pub called: bool,
+    pub verified: bool,
+}
+
 /// One verification of one program: `struct bpf_verifier_env`.
 pub struct Verifier {
     pub prog: Prog,
@@ -102,10 +120,19 @@ pub struct Verifier {
     /// The program's maps (the first `used_map_cnt`), then templates of inner maps, in order of first use.
     pub maps: Vec<Arc<VerifierMap>>,
     pub used_map_cnt: usize,
+    /// Index into [`maps`](Self::maps) of each used map's inner-map template.
+    pub inner_map_idx: Vec<Option<state::MapIdx>>,
     pub insn_aux: Vec<InsnAux>,
     /// Sorted by start; one more, behind the last, starts at the program's end.
     pub subprog_info: Vec<SubprogInfo>,
     pub subprog_cnt: usize,
+    /// BTF types of the functions, one a subprogram; empty without function information.
+    pub func_info: Vec<FuncInfo>,
+    pub func_info_aux: Vec<FuncInfoAux>,
+    /// Configuration of the emulated kernel.
+    pub config: KernelConfig,
+    /// Processor ids of the emulated kernel are below this.
+    pub nr_cpu_ids: u32,
     /// What is missing where the verification ended with `EOPNOTSUPP` because it is not emulated.
     pub not_emulated: Option<String>,
 

@@ -1,0 +1,172 @@
+//! Returns from functions and callbacks: `prepare_func_exit`.
+
+use bpftwin_uapi::Errno;
+use bpftwin_uapi::insn::BPF_REG_0;
+
+use super::log::BPF_LOG_LEVEL;
+use super::reg_type::RegType;
+use super::state::{RegState, RetvalRange, StateId, VerifierState};
+use super::state_tree::StateRef;
+use super::states::{IdMap, regs_exact};
+use super::{Result, Verifier};
+use crate::verbose;
+
+impl RetvalRange {
+    /// `retval_range_within`: all values of the register, or of its low half, are in the range.
+    pub fn contains(&self, reg: &RegState, return_32bit: bool) -> bool {
+        if return_32bit {
+            self.minval <= reg.s32_min_value && reg.s32_max_value <= self.maxval
+        } else {
+            i64::from(self.minval) <= reg.smin_value && reg.smax_value <= i64::from(self.maxval)
+        }
+    }
+}
+
+impl Verifier {
+    /// `prepare_func_exit`: the current frame returns, and `insn_idx` moves to where its caller goes on.
+    pub fn prepare_func_exit(&mut self, insn_idx: &mut u32) -> Result<()> {
+        self.bpf_update_live_stack()?;
+        let r0 = *self.cur_reg(BPF_REG_0);
+        if r0.type_ == RegType::PTR_TO_STACK {
+            verbose!(self, "cannot return stack pointer to the caller\n");
+            return Err(Errno::EINVAL);
+        }
+        let callee_frame = self.cur_state.curframe();
+        let Some(caller_frame) = callee_frame.checked_sub(1) else { return Err(Errno::EFAULT) };
+        let callee = self.cur_state.cur_func();
+        let callsite = callee.callsite as u32;
+        let in_callback_fn = callee.in_callback_fn;
+        if in_callback_fn {
+            let range = callee.callback_ret_range;
+            self.check_callback_return(&r0, range, callsite, *insn_idx)?;
+        } else {
+            self.cur_state.frames[caller_frame].regs[BPF_REG_0 as usize] = r0;
+        }
+        // A callback returns to the call of its helper, which then decides about another visit.
+        *insn_idx = if in_callback_fn { callsite } else { callsite.wrapping_add(1) };
+        if self.log.level & BPF_LOG_LEVEL != 0 {
+            verbose!(self, "returning from callee:\n");
+            self.print_cur_state(callee_frame);
+            verbose!(self, "to caller at {}:\n", *insn_idx as i32);
+            self.print_cur_state(caller_frame);
+        }
+        self.cur_state.frames.pop();
+
+        // The kernel forgets here what imprecise scalars hold, so that visits of the callback converge.
+        if in_callback_fn && let Some(prev) = self.find_prev_entry(StateRef::Cur, *insn_idx) {
+            self.widen_cur_state(prev);
+        }
+        Ok(())
+    }
+
+    fn check_callback_return(
+        &mut self,
+        r0: &RegState,
+        range: RetvalRange,
+        callsite: u32,
+        insn_idx: u32,
+    ) -> Result<()> {
+        if r0.type_ != RegType::SCALAR_VALUE {
+            verbose!(self, "R0 not a scalar value\n");
+            return Err(Errno::EACCES);
+        }
+        self.mark_chain_precision(BPF_REG_0)?;
+        if !range.contains(r0, false) {
+            self.verbose_invalid_scalar(r0, range, "At callback return", "R0");
+            return Err(Errno::EINVAL);
+        }
+        if !self.insn_aux[callsite as usize].calls_callback {
+            verbose!(self, "verifier bug: in callback at {insn_idx}, callsite {callsite} !calls_callback\n");
+            return Err(Errno::EFAULT);
+        }
+        Ok(())
+    }
+
+    /// `verbose_invalid_scalar`
+    #[cold]
+    pub fn verbose_invalid_scalar(&mut self, reg: &RegState, range: RetvalRange, ctx: &str, reg_name: &str) {
+        verbose!(self, "{ctx} the register {reg_name} has");
+        if reg.smin_value > i64::MIN {
+            verbose!(self, " smin={}", reg.smin_value);
+        }
+        if reg.smax_value < i64::MAX {
+            verbose!(self, " smax={}", reg.smax_value);
+        }
+        if reg.smin_value == i64::MIN && reg.smax_value == i64::MAX {
+            verbose!(self, " unknown scalar value");
+        }
+        verbose!(self, " should have been in [{}, {}]\n", range.minval, range.maxval);
+    }
+
+    /// `find_prev_entry`: the latest checkpoint at `insn_idx`, on the path that led to `cur`, with the same calls.
+    pub(super) fn find_prev_entry(&self, cur: StateRef, insn_idx: u32) -> Option<StateId> {
+        let cur = self.state(cur);
+        let on_path = |st: &VerifierState| {
+            st.insn_idx == insn_idx
+                && st.branches != 0
+                && st.same_callsites(cur)
+                && st.dfs_depth < cur.dfs_depth
+        };
+        let bucket = self.explored_states.get(self.explored_state(insn_idx))?;
+        bucket.iter().rev().copied().find(|&id| on_path(&self.states[id].state))
+    }
+
+    /// [`widen_imprecise_scalars`] of the current state.
+    fn widen_cur_state(&mut self, prev: StateId) {
+        let old = &self.states[prev].state;
+        widen_imprecise_scalars(
+            self.bpf_capable,
+            old,
+            &mut self.cur_state,
+            &mut self.idmap_scratch,
+            self.id_gen,
+        );
+    }
+
+    /// [`widen_imprecise_scalars`] of the branch pushed last.
+    pub(super) fn widen_queued_state(&mut self, prev: StateId) {
+        let old = &self.states[prev].state;
+        if let Some(elem) = self.stack.last_mut() {
+            widen_imprecise_scalars(
+                self.bpf_capable,
+                old,
+                &mut elem.st,
+                &mut self.idmap_scratch,
+                self.id_gen,
+            );
+        }
+    }
+}
+
+/// `widen_imprecise_scalars`: scalars that nobody needed precisely, and that differ from an earlier visit's, become
+/// unknown.
+fn widen_imprecise_scalars(
+    bpf_capable: bool,
+    old: &VerifierState,
+    cur: &mut VerifierState,
+    idmap: &mut IdMap,
+    id_gen: u32,
+) {
+    idmap.reset(id_gen);
+    for (old, cur) in old.frames.iter().zip(&mut cur.frames).rev() {
+        for (old, cur) in old.regs.iter().zip(&mut cur.regs) {
+            maybe_widen_reg(bpf_capable, old, cur, idmap);
+        }
+        for (old, cur) in old.stack.iter().zip(&mut cur.stack) {
+            if old.is_spilled_reg() && cur.is_spilled_reg() {
+                maybe_widen_reg(bpf_capable, &old.spilled_ptr, &mut cur.spilled_ptr, idmap);
+            }
+        }
+    }
+}
+
+/// `maybe_widen_reg`
+fn maybe_widen_reg(bpf_capable: bool, old: &RegState, cur: &mut RegState, idmap: &mut IdMap) {
+    if old.type_ != RegType::SCALAR_VALUE || cur.type_ != RegType::SCALAR_VALUE {
+        return;
+    }
+    if old.precise || cur.precise || regs_exact(old, cur, idmap) {
+        return;
+    }
+    Verifier::mark_reg_unknown(bpf_capable, cur);
+}

@@ -155,9 +155,11 @@ fn compare(cases: &[ProgLoad], cap_bpf: bool, cap_perfmon: bool, cap_net_admin: 
         cap_bpf,
         cap_perfmon,
         cap_net_admin,
+        cap_sys_admin: cap_bpf && cap_perfmon && cap_net_admin,
         unprivileged_bpf_disabled: true,
         objects: Arc::new(NoObjects),
         btf_vmlinux: vmlinux(),
+        config: Arc::default(),
     };
     let mut differences = 0;
     for attr in cases {

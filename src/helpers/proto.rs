@@ -4,6 +4,8 @@ use bpftwin_uapi::{AttachType, ProgType};
 
 use super::lsm_hooks;
 use crate::kernel::config::KernelConfig;
+use crate::progs::resolve_prog_type;
+use crate::verifier::prog::Prog;
 use crate::verifier::reg_type::flag::*;
 use crate::verifier::reg_type::{ArgType, RetType};
 
@@ -189,6 +191,37 @@ pub struct ProgCtx<'a> {
     pub struct_ops: &'a str,
     /// Attaches to another BPF program.
     pub has_dst_prog: bool,
+}
+
+impl<'a> ProgCtx<'a> {
+    /// Of a program that is being verified.
+    pub fn of(prog: &'a Prog) -> Self {
+        let struct_ops = prog.prog_type == ProgType::StructOps;
+        let (attach_name, member_name) = attach_names(prog).unwrap_or_default();
+        Self {
+            prog_type: resolve_prog_type(prog),
+            expected_attach_type: prog.expected_attach_type,
+            sleepable: prog.sleepable,
+            caps: ProgCaps {
+                bpf: prog.bpf_capable,
+                perfmon: prog.perfmon_capable,
+                sys_admin: prog.sys_admin_capable,
+            },
+            config: &prog.config,
+            attach_func: if struct_ops { member_name } else { attach_name },
+            struct_ops: if struct_ops { attach_name } else { "" },
+            has_dst_prog: prog.dst_prog.is_some(),
+        }
+    }
+}
+
+/// Name of the type that the program attaches to, and of its member where the attach type counts members.
+fn attach_names(prog: &Prog) -> Option<(&str, &str)> {
+    let btf = prog.attach_btf.as_deref()?;
+    let name = |offset| btf.str_by_offset(offset).and_then(|name| std::str::from_utf8(name).ok());
+    let attach_type = btf.type_by_id(prog.attach_btf_id)?;
+    let member = attach_type.is_struct().then(|| attach_type.member(prog.expected_attach_type)).flatten();
+    Some((name(attach_type.name_off)?, member.and_then(|member| name(member.name_off)).unwrap_or_default()))
 }
 
 impl ProgCtx<'_> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bpftwin_uapi::{Errno, Insn, MapType, ProgType};
 
 use crate::btf::{Btf, BtfRecord};
+use crate::kernel::config::KernelConfig;
 
 /// The program under verification: the parts of `struct bpf_prog` and `bpf_prog_aux` that matter.
 #[derive(Clone)]
@@ -48,6 +49,10 @@ pub struct Prog {
     pub bpf_capable: bool,
     /// The loader has `CAP_PERFMON`.
     pub perfmon_capable: bool,
+    /// The loader has `CAP_SYS_ADMIN`.
+    pub sys_admin_capable: bool,
+    /// Of the kernel that it is loaded into.
+    pub config: Arc<KernelConfig>,
     /// Compiled for and run by a network device: `bpf_prog_is_offloaded`.
     pub offloaded: bool,
     /// SHA-256 over the instructions, map descriptors blanked; the tag is its first eight bytes.
@@ -88,6 +93,8 @@ impl Prog {
             tstamp_type_access: false,
             bpf_capable: false,
             perfmon_capable: false,
+            sys_admin_capable: false,
+            config: Arc::default(),
             offloaded: false,
             digest: [0; 32],
             cgroup_storage: [None; 2],

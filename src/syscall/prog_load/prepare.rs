@@ -8,6 +8,7 @@ use bpftwin_uapi::{Errno, Insn, ProgType};
 
 use super::attach::{self, AttachTarget};
 use crate::btf::Btf;
+use crate::kernel::config::KernelConfig;
 use crate::progs;
 use crate::verifier::prog::{Objects, Prog, TargetProg};
 
@@ -43,11 +44,13 @@ pub struct Loader {
     pub cap_bpf: bool,
     pub cap_perfmon: bool,
     pub cap_net_admin: bool,
+    pub cap_sys_admin: bool,
     /// The sysctl `kernel.unprivileged_bpf_disabled` is not zero.
     pub unprivileged_bpf_disabled: bool,
     pub objects: Arc<dyn Objects>,
     /// BTF of the kernel, where it has one.
     pub btf_vmlinux: Option<Arc<Btf>>,
+    pub config: Arc<KernelConfig>,
 }
 
 /// A load that does not get to verification.
@@ -118,6 +121,8 @@ pub fn prepare(attr: &ProgLoad, loader: &Loader) -> Result<Prog, Refusal> {
     prog.attach_btf_id = attr.attach_btf_id;
     prog.bpf_capable = loader.cap_bpf;
     prog.perfmon_capable = loader.cap_perfmon;
+    prog.sys_admin_capable = loader.cap_sys_admin;
+    prog.config = loader.config.clone();
     match target {
         Target::None => {}
         Target::Btf(btf) => prog.attach_btf = Some(btf),

@@ -2,6 +2,8 @@
 //!
 //! Needs a kernel of the emulated series and the right to load programs; says so and passes where it has neither.
 
+mod live;
+
 use bpftwin::progs::{
     AccessType, InsnAccessAux, bpf_sock_common_is_valid_access, bpf_sock_is_valid_access,
     bpf_tcp_sock_is_valid_access, has_prog_type, is_valid_access, layout,
@@ -9,11 +11,9 @@ use bpftwin::progs::{
 use bpftwin::verifier::prog::Prog;
 use bpftwin::verifier::reg_type::{RegType, flag};
 use bpftwin_uapi::AttachType::{self, *};
-use bpftwin_uapi::attr::{ATTR_SIZE, ProgLoad};
 use bpftwin_uapi::insn::*;
-use bpftwin_uapi::{Cmd, HelperId, Insn, ProgType};
-
-const BPF_F_SLEEPABLE: u32 = 1 << 4;
+use bpftwin_uapi::{HelperId, Insn, ProgType};
+use live::{can_load, load};
 
 /// Program types with the size of their contexts and the attach types that make a difference.
 const SUBJECTS: &[(ProgType, i32, &[AttachType])] = &[
@@ -91,7 +91,6 @@ struct Case {
 #[test]
 fn context_access_agrees_with_the_kernel() {
     if !can_load() {
-        eprintln!("SKIPPED: no right to load programs, or not a 6.18 kernel");
         return;
     }
     let mut loads = 0;
@@ -187,7 +186,6 @@ fn difference(case: &Case) -> Option<String> {
 #[test]
 fn socket_access_agrees_with_the_kernel() {
     if !can_load() {
-        eprintln!("SKIPPED: no right to load programs, or not a 6.18 kernel");
         return;
     }
     type Rule = fn(i32, i32, AccessType, &mut InsnAccessAux) -> bool;
@@ -250,39 +248,4 @@ fn reg_type_prefix(reg_type: RegType) -> &'static str {
         TRUSTED => "trusted_ptr_",
         _ => "?",
     }
-}
-
-/// Loads into the live kernel; gives the result and the log at level 2.
-fn load(prog_type: ProgType, attach_type: u32, insns: &[Insn]) -> (Result<(), i32>, String) {
-    let mut log = vec![0u8; 1 << 14];
-    let mut attr: ProgLoad = bytemuck::Zeroable::zeroed();
-    attr.prog_type = prog_type as u32;
-    attr.expected_attach_type = attach_type;
-    attr.insns = insns.as_ptr() as u64;
-    attr.insn_cnt = insns.len() as u32;
-    attr.license = c"GPL".as_ptr() as u64;
-    attr.log_level = 2;
-    attr.log_buf = log.as_mut_ptr() as u64;
-    attr.log_size = log.len() as u32;
-    if prog_type == ProgType::Syscall {
-        attr.prog_flags = BPF_F_SLEEPABLE;
-    }
-    // SAFETY: the attributes point to memory that outlives the call, and its size is that of 6.18's structure.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, Cmd::ProgLoad as i32, &raw mut attr, ATTR_SIZE) };
-    let result = if fd < 0 {
-        Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
-    } else {
-        // SAFETY: the descriptor is ours alone.
-        unsafe { libc::close(fd as i32) };
-        Ok(())
-    };
-    let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
-    (result, String::from_utf8_lossy(&log[..end]).into_owned())
-}
-
-fn can_load() -> bool {
-    let exit =
-        [Insn::new(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0), Insn::new(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)];
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    release.starts_with("6.18.") && load(ProgType::Kprobe, 0, &exit).0.is_ok()
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bpftwin_uapi::Errno;
 use bpftwin_uapi::attr::ProgLoad;
 
+use super::check_btf::RecSizes;
 use super::log::LogSink;
 use super::prog::{Objects, Prog, VerifierMap};
 use crate::btf::Btf;
@@ -55,6 +56,8 @@ pub struct Outcome {
     pub log_true_size: Option<u32>,
     /// What is missing, where `result` is `EOPNOTSUPP` because it is not emulated.
     pub not_emulated: Option<String>,
+    /// Record sizes to write to the caller's attributes, where its records have more in them than ours.
+    pub rec_sizes: RecSizes,
     pub stats: Stats,
     /// The program, with what verification learnt of it.
     pub prog: Prog,

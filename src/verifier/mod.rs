@@ -8,12 +8,16 @@ pub mod alignment;
 pub mod arg_types;
 pub mod bounds;
 pub mod bprintf;
+pub mod cfg;
+pub mod check_btf;
 pub mod coerce;
 pub mod disasm;
+pub mod fastcall;
 pub mod inner_map;
 pub mod input;
 pub mod insn_aux;
 pub mod linfo;
+pub mod live_regs;
 pub mod log;
 pub mod map_compat;
 pub mod map_fields;
@@ -21,20 +25,29 @@ pub mod print_state;
 pub mod prog;
 pub mod refs;
 pub mod reg_type;
+pub mod resolve;
+pub mod scc;
+pub mod stack_depth;
 pub mod state;
+pub mod stats;
+pub mod subprogs;
 pub mod tnum;
 
 use std::sync::Arc;
 
-use bpftwin_uapi::Errno;
+use bpftwin_uapi::attr::ProgLoad;
 use bpftwin_uapi::info::{FuncInfo, LineInfo};
+use bpftwin_uapi::{Errno, HelperId};
 
 use crate::btf::Btf;
+use crate::helpers::{self, FuncProto, ProgCaps, ProgCtx};
 use crate::kernel::config::KernelConfig;
+use check_btf::RecSizes;
 use insn_aux::InsnAux;
 use log::Log;
 use print_state::Scratched;
 use prog::{Objects, Prog, VerifierMap};
+use stack_depth::PrivStackMode;
 use state::VerifierState;
 
 /// Result of a phase or a check. The error ends the verification and is what bpf(2) returns.
@@ -85,6 +98,7 @@ pub struct SubprogInfo {
     pub keep_fastcall_stack: bool,
     pub changes_pkt_data: bool,
     pub might_sleep: bool,
+    pub priv_stack_mode: PrivStackMode,
     pub arg_cnt: u8,
     pub args: [SubprogArg; 5],
 }
@@ -112,6 +126,10 @@ pub struct FuncInfoAux {
 /// One verification of one program: `struct bpf_verifier_env`.
 pub struct Verifier {
     pub prog: Prog,
+    /// Attributes of the load, as the caller gave them.
+    pub attr: ProgLoad,
+    /// Record sizes to tell the caller, where its records have more than ours.
+    pub rec_sizes: RecSizes,
     pub log: Log,
     /// Looks up the descriptors that the program names.
     pub objects: Arc<dyn Objects>,
@@ -122,6 +140,8 @@ pub struct Verifier {
     pub used_map_cnt: usize,
     /// Index into [`maps`](Self::maps) of each used map's inner-map template.
     pub inner_map_idx: Vec<Option<state::MapIdx>>,
+    /// BTF objects that `fd_array` names.
+    pub used_btfs: Vec<Arc<Btf>>,
     pub insn_aux: Vec<InsnAux>,
     /// Sorted by start; one more, behind the last, starts at the program's end.
     pub subprog_info: Vec<SubprogInfo>,
@@ -133,6 +153,12 @@ pub struct Verifier {
     pub config: KernelConfig,
     /// Processor ids of the emulated kernel are below this.
     pub nr_cpu_ids: u32,
+    /// Subprogram that is the exception callback, zero for none.
+    pub exception_callback_subprog: usize,
+    /// Instructions of each subprogram in post-order, see [`SubprogInfo::postorder_start`].
+    pub insn_postorder: Vec<u32>,
+    /// Strongly connected components, plus one.
+    pub scc_cnt: u32,
     /// What is missing where the verification ended with `EOPNOTSUPP` because it is not emulated.
     pub not_emulated: Option<String>,
 
@@ -176,5 +202,28 @@ impl Verifier {
     pub fn not_emulated<T>(&mut self, what: impl Into<String>) -> Result<T> {
         self.not_emulated.get_or_insert_with(|| what.into());
         Err(Errno::EOPNOTSUPP)
+    }
+
+    /// The helper behind the `imm` of a call, and its prototype for this program: `ERANGE` for a number that is no
+    /// helper's, `EINVAL` where the program may not call it.
+    pub fn get_helper_proto(&self, imm: i32) -> Result<(HelperId, &'static FuncProto)> {
+        let prog = &self.prog;
+        helpers::get_helper_proto(
+            imm,
+            &ProgCtx {
+                prog_type: crate::progs::resolve_prog_type(prog),
+                expected_attach_type: prog.expected_attach_type,
+                sleepable: prog.sleepable,
+                caps: ProgCaps {
+                    bpf: prog.bpf_capable,
+                    perfmon: prog.perfmon_capable,
+                    sys_admin: prog.sys_admin_capable,
+                },
+                config: &self.config,
+                attach_func: "",
+                struct_ops: "",
+                has_dst_prog: prog.saved_dst_prog_type.is_some(),
+            },
+        )
     }
 }

@@ -62,19 +62,27 @@ impl Verifier {
         self.scratched != Scratched::NONE
     }
 
-    /// Logs all of frame `frameno` of the current state: `print_verifier_state(env, env->cur_state, frameno, true)`.
-    pub fn print_cur_state(&mut self, frameno: usize) {
+    /// Logs frame `frameno` of the current state: `print_verifier_state(env, env->cur_state, frameno, print_all)`.
+    pub fn print_cur_state(&mut self, frameno: usize, print_all: bool) {
+        let scratched = if print_all { Scratched::ALL } else { self.scratched };
         if self.log.level != 0 {
             let mut printer = StatePrinter { log: &mut self.log, maps: &self.maps };
-            printer.print_verifier_state(&self.cur_state, frameno, Scratched::ALL);
+            printer.print_verifier_state(&self.cur_state, frameno, scratched);
+        }
+        if !print_all {
+            self.mark_verifier_state_clean();
         }
     }
 
-    /// Logs all of frame `frameno` of any state. `env` is borrowed by its parts, as states mostly live in it too.
-    pub fn print_other_state(&mut self, state: &VerifierState, frameno: usize) {
+    /// Logs frame `frameno` of any state: all of it, or what changed since a state was last printed.
+    pub fn print_verifier_state(&mut self, state: &VerifierState, frameno: usize, print_all: bool) {
+        let scratched = if print_all { Scratched::ALL } else { self.scratched };
         if self.log.level != 0 {
             let mut printer = StatePrinter { log: &mut self.log, maps: &self.maps };
-            printer.print_verifier_state(state, frameno, Scratched::ALL);
+            printer.print_verifier_state(state, frameno, scratched);
+        }
+        if !print_all {
+            self.mark_verifier_state_clean();
         }
     }
 

@@ -53,6 +53,9 @@ pub struct Prog {
     pub sys_admin_capable: bool,
     /// Of the kernel that it is loaded into.
     pub config: Arc<KernelConfig>,
+    /// The main program, or what it calls, may change packet data or sleep.
+    pub changes_pkt_data: bool,
+    pub might_sleep: bool,
     /// Compiled for and run by a network device: `bpf_prog_is_offloaded`.
     pub offloaded: bool,
     /// SHA-256 over the instructions, map descriptors blanked; the tag is its first eight bytes.
@@ -95,6 +98,8 @@ impl Prog {
             perfmon_capable: false,
             sys_admin_capable: false,
             config: Arc::default(),
+            changes_pkt_data: false,
+            might_sleep: false,
             offloaded: false,
             digest: [0; 32],
             cgroup_storage: [None; 2],

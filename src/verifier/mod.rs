@@ -6,6 +6,7 @@
 pub mod access;
 pub mod alignment;
 pub mod arg_types;
+mod attach;
 pub mod bounds;
 pub mod bprintf;
 pub mod cfg;

@@ -5,22 +5,11 @@ use bpftwin_uapi::insn::BPF_REG_0;
 
 use super::log::BPF_LOG_LEVEL;
 use super::reg_type::RegType;
+use super::return_code::retval_range_within;
 use super::state::{RegState, RetvalRange, StateId, VerifierState};
-use super::state_tree::StateRef;
 use super::states::{IdMap, regs_exact};
 use super::{Result, Verifier};
 use crate::verbose;
-
-impl RetvalRange {
-    /// `retval_range_within`: all values of the register, or of its low half, are in the range.
-    pub fn contains(&self, reg: &RegState, return_32bit: bool) -> bool {
-        if return_32bit {
-            self.minval <= reg.s32_min_value && reg.s32_max_value <= self.maxval
-        } else {
-            i64::from(self.minval) <= reg.smin_value && reg.smax_value <= i64::from(self.maxval)
-        }
-    }
-}
 
 impl Verifier {
     /// `prepare_func_exit`: the current frame returns, and `insn_idx` moves to where its caller goes on.
@@ -53,7 +42,7 @@ impl Verifier {
         self.cur_state.frames.pop();
 
         // The kernel forgets here what imprecise scalars hold, so that visits of the callback converge.
-        if in_callback_fn && let Some(prev) = self.find_prev_entry(StateRef::Cur, *insn_idx) {
+        if in_callback_fn && let Some(prev) = self.find_prev_entry_of(&self.cur_state, *insn_idx) {
             self.widen_cur_state(prev);
         }
         Ok(())
@@ -71,7 +60,7 @@ impl Verifier {
             return Err(Errno::EACCES);
         }
         self.mark_chain_precision(BPF_REG_0)?;
-        if !range.contains(r0, false) {
+        if !retval_range_within(range, r0) {
             self.verbose_invalid_scalar(r0, range, "At callback return", "R0");
             return Err(Errno::EINVAL);
         }
@@ -82,30 +71,18 @@ impl Verifier {
         Ok(())
     }
 
-    /// `verbose_invalid_scalar`
-    #[cold]
-    pub fn verbose_invalid_scalar(&mut self, reg: &RegState, range: RetvalRange, ctx: &str, reg_name: &str) {
-        verbose!(self, "{ctx} the register {reg_name} has");
-        if reg.smin_value > i64::MIN {
-            verbose!(self, " smin={}", reg.smin_value);
-        }
-        if reg.smax_value < i64::MAX {
-            verbose!(self, " smax={}", reg.smax_value);
-        }
-        if reg.smin_value == i64::MIN && reg.smax_value == i64::MAX {
-            verbose!(self, " unknown scalar value");
-        }
-        verbose!(self, " should have been in [{}, {}]\n", range.minval, range.maxval);
+    /// `find_prev_entry` of checkpoint `from`.
+    pub(super) fn find_prev_entry(&self, from: StateId, insn_idx: u32) -> Option<StateId> {
+        self.find_prev_entry_of(&self.states[from].state, insn_idx)
     }
 
-    /// `find_prev_entry`: the latest checkpoint at `insn_idx`, on the path that led to `cur`, with the same calls.
-    pub(super) fn find_prev_entry(&self, cur: StateRef, insn_idx: u32) -> Option<StateId> {
-        let cur = self.state(cur);
+    /// `find_prev_entry`: the latest checkpoint at `insn_idx` on the path that led to `from`, with the same calls.
+    fn find_prev_entry_of(&self, from: &VerifierState, insn_idx: u32) -> Option<StateId> {
         let on_path = |st: &VerifierState| {
             st.insn_idx == insn_idx
                 && st.branches != 0
-                && st.same_callsites(cur)
-                && st.dfs_depth < cur.dfs_depth
+                && st.same_callsites(from)
+                && st.dfs_depth < from.dfs_depth
         };
         let bucket = self.explored_states.get(self.explored_state(insn_idx))?;
         bucket.iter().rev().copied().find(|&id| on_path(&self.states[id].state))
@@ -124,7 +101,7 @@ impl Verifier {
     }
 
     /// [`widen_imprecise_scalars`] of the branch pushed last.
-    pub(super) fn widen_queued_state(&mut self, prev: StateId) {
+    pub(super) fn widen_pushed_state(&mut self, prev: StateId) {
         let old = &self.states[prev].state;
         if let Some(elem) = self.stack.last_mut() {
             widen_imprecise_scalars(

@@ -10,9 +10,8 @@ use super::insn_aux::{BPF_MAP_KEY_POISON, BPF_MAP_KEY_SEEN, InsnAux};
 use super::log::BPF_LOG_LEVEL2;
 use super::{Result, Verifier};
 use crate::helpers::{
-    FuncProto, ProgCaps, ProgCtx, bpf_helper_changes_pkt_data, get_helper_proto, is_storage_get_function,
+    FuncProto, ProgCtx, bpf_helper_changes_pkt_data, get_helper_proto, is_storage_get_function,
 };
-use crate::progs::resolve_prog_type;
 use crate::verbose;
 
 /// `BPF_F_RDONLY_PROG`
@@ -60,26 +59,8 @@ impl Verifier {
         Ok(())
     }
 
-    /// The program as the choice of helpers sees it.
-    pub fn helper_prog_ctx(&self) -> ProgCtx<'_> {
-        ProgCtx {
-            prog_type: resolve_prog_type(&self.prog),
-            expected_attach_type: self.prog.expected_attach_type,
-            sleepable: self.prog.sleepable,
-            caps: ProgCaps {
-                bpf: self.prog.bpf_capable,
-                perfmon: self.prog.perfmon_capable,
-                sys_admin: self.prog.bpf_capable && self.prog.perfmon_capable,
-            },
-            config: &self.config,
-            attach_func: "",
-            struct_ops: "",
-            has_dst_prog: self.prog.saved_dst_prog_type.is_some(),
-        }
-    }
-
     fn find_helper(&mut self, imm: i32) -> Result<(HelperId, &'static FuncProto)> {
-        match get_helper_proto(imm, &self.helper_prog_ctx()) {
+        match get_helper_proto(imm, &ProgCtx::of(&self.prog)) {
             Ok(found) => Ok(found),
             Err(Errno::ERANGE) => {
                 verbose!(self, "invalid func {}#{imm}\n", func_id_name(imm));
@@ -95,7 +76,7 @@ impl Verifier {
     fn check_helper_context(&mut self, _func: HelperId, proto: &FuncProto) -> Result<()> {
         let problem = if !self.prog.gpl_compatible && proto.gpl_only {
             "cannot call GPL-restricted function from non-GPL compatible program\n"
-        } else if !proto.is_allowed(&self.helper_prog_ctx()) {
+        } else if !proto.is_allowed(&ProgCtx::of(&self.prog)) {
             "helper call is not allowed in probe\n"
         } else if !self.cur_state.in_sleepable && proto.might_sleep {
             "helper call might sleep in a non-sleepable prog\n"
@@ -273,7 +254,7 @@ impl Verifier {
     /// `check_get_func_ip`
     fn check_get_func_ip(&mut self) -> Result<()> {
         let func = HelperId::GetFuncIp;
-        let ctx = self.helper_prog_ctx();
+        let ctx = ProgCtx::of(&self.prog);
         match ctx.prog_type {
             ProgType::Kprobe => return Ok(()),
             ProgType::Tracing if ctx.has_trampoline() => return Ok(()),
@@ -327,7 +308,55 @@ impl InsnAux {
 
 #[cfg(test)]
 mod tests {
+    use super::super::reg_type::{ArgType, flag};
     use super::*;
+    use crate::helpers::ProgCaps;
+    use crate::kernel::config::KernelConfig;
+
+    fn arg_type_is_mem_size(arg_type: ArgType) -> bool {
+        arg_type == ArgType::ARG_CONST_SIZE || arg_type == ArgType::ARG_CONST_SIZE_OR_ZERO
+    }
+
+    /// `check_args_pair_invalid`: memory and its size come in pairs.
+    fn check_args_pair_invalid(proto: &FuncProto, arg: usize) -> bool {
+        let is_fixed = proto.arg_type[arg].has(flag::MEM_FIXED_SIZE);
+        let has_size = proto.arg_size[arg] != 0;
+        let is_next_size = proto.arg_type.get(arg + 1).copied().is_some_and(arg_type_is_mem_size);
+        if proto.arg_type[arg].base() != ArgType::ARG_PTR_TO_MEM {
+            return is_next_size;
+        }
+        has_size == is_next_size || is_next_size == is_fixed
+    }
+
+    /// `check_func_proto`, which the kernel asks at each call.
+    #[test]
+    fn prototypes_are_consistent() {
+        let config = KernelConfig::DISTRIBUTION;
+        for &prog_type in ProgType::ALL {
+            let ctx = ProgCtx {
+                prog_type,
+                expected_attach_type: 0,
+                sleepable: true,
+                caps: ProgCaps::ALL,
+                config: &config,
+                attach_func: "",
+                struct_ops: "",
+                has_dst_prog: false,
+            };
+            for &func in HelperId::ALL {
+                let Ok((_, proto)) = get_helper_proto(func as i32, &ctx) else { continue };
+                let raw = |arg: &ArgType| arg.base() == ArgType::ARG_PTR_TO_MEM && arg.has(flag::MEM_UNINIT);
+                assert!(proto.arg_type.iter().filter(|arg| raw(arg)).count() <= 1, "{func:?}");
+                assert!(!arg_type_is_mem_size(proto.arg_type[0]), "{func:?}");
+                for arg in 0..proto.arg_type.len() {
+                    assert!(!check_args_pair_invalid(proto, arg), "{func:?} {arg}");
+                }
+                if bpf_helper_changes_pkt_data(func) {
+                    assert_eq!(proto.arg_type[0], ArgType::ARG_PTR_TO_CTX, "{func:?}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn map_keys_are_poisoned_by_a_second_one() {

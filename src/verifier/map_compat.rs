@@ -128,7 +128,7 @@ impl Verifier {
 
     /// The JIT of x86-64 supports both together; the interpreter does not.
     fn allow_tail_call_in_subprogs(&self) -> bool {
-        self.config.jit
+        self.prog.config.jit
     }
 
     /// `may_update_sockmap`: contexts in which no socket is locked.

@@ -48,7 +48,7 @@ impl Verifier {
         }
         let (func_id, proto) = self.get_helper_proto(call.imm).ok()?;
         let inlined =
-            verifier_inlines_helper_call(&self.config, func_id) || bpf_jit_inlines_helper_call(func_id);
+            verifier_inlines_helper_call(&self.prog.config, func_id) || bpf_jit_inlines_helper_call(func_id);
         Some(CallSummary {
             num_params: proto.num_params() as u8,
             is_void: proto.ret_type == RetType::RET_VOID,

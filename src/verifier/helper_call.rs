@@ -9,9 +9,7 @@ use super::disasm::func_id_name;
 use super::insn_aux::{BPF_MAP_KEY_POISON, BPF_MAP_KEY_SEEN, InsnAux};
 use super::log::BPF_LOG_LEVEL2;
 use super::{Result, Verifier};
-use crate::helpers::{
-    FuncProto, ProgCtx, bpf_helper_changes_pkt_data, get_helper_proto, is_storage_get_function,
-};
+use crate::helpers::{FuncProto, ProgCtx, bpf_helper_changes_pkt_data, is_storage_get_function};
 use crate::verbose;
 
 /// `BPF_F_RDONLY_PROG`
@@ -60,7 +58,7 @@ impl Verifier {
     }
 
     fn find_helper(&mut self, imm: i32) -> Result<(HelperId, &'static FuncProto)> {
-        match get_helper_proto(imm, &ProgCtx::of(&self.prog)) {
+        match self.get_helper_proto(imm) {
             Ok(found) => Ok(found),
             Err(Errno::ERANGE) => {
                 verbose!(self, "invalid func {}#{imm}\n", func_id_name(imm));
@@ -310,7 +308,7 @@ impl InsnAux {
 mod tests {
     use super::super::reg_type::{ArgType, flag};
     use super::*;
-    use crate::helpers::ProgCaps;
+    use crate::helpers::{ProgCaps, get_helper_proto};
     use crate::kernel::config::KernelConfig;
 
     fn arg_type_is_mem_size(arg_type: ArgType) -> bool {

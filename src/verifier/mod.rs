@@ -41,8 +41,7 @@ use bpftwin_uapi::info::{FuncInfo, LineInfo};
 use bpftwin_uapi::{Errno, HelperId};
 
 use crate::btf::Btf;
-use crate::helpers::{self, FuncProto, ProgCaps, ProgCtx};
-use crate::kernel::config::KernelConfig;
+use crate::helpers::{self, FuncProto, ProgCtx};
 use check_btf::RecSizes;
 use insn_aux::InsnAux;
 use log::Log;
@@ -150,8 +149,6 @@ pub struct Verifier {
     /// BTF types of the functions, one a subprogram; empty without function information.
     pub func_info: Vec<FuncInfo>,
     pub func_info_aux: Vec<FuncInfoAux>,
-    /// Configuration of the emulated kernel.
-    pub config: KernelConfig,
     /// Processor ids of the emulated kernel are below this.
     pub nr_cpu_ids: u32,
     /// Subprogram that is the exception callback, zero for none.
@@ -208,23 +205,6 @@ impl Verifier {
     /// The helper behind the `imm` of a call, and its prototype for this program: `ERANGE` for a number that is no
     /// helper's, `EINVAL` where the program may not call it.
     pub fn get_helper_proto(&self, imm: i32) -> Result<(HelperId, &'static FuncProto)> {
-        let prog = &self.prog;
-        helpers::get_helper_proto(
-            imm,
-            &ProgCtx {
-                prog_type: crate::progs::resolve_prog_type(prog),
-                expected_attach_type: prog.expected_attach_type,
-                sleepable: prog.sleepable,
-                caps: ProgCaps {
-                    bpf: prog.bpf_capable,
-                    perfmon: prog.perfmon_capable,
-                    sys_admin: prog.sys_admin_capable,
-                },
-                config: &self.config,
-                attach_func: "",
-                struct_ops: "",
-                has_dst_prog: prog.saved_dst_prog_type.is_some(),
-            },
-        )
+        helpers::get_helper_proto(imm, &ProgCtx::of(&self.prog))
     }
 }

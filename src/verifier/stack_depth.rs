@@ -39,7 +39,7 @@ impl Verifier {
 
     /// Whether programs of this type get a private stack, on an architecture whose JIT can (x86-64).
     fn bpf_enable_priv_stack(&self) -> PrivStackMode {
-        if !self.config.jit {
+        if !self.prog.config.jit {
             return PrivStackMode::None;
         }
         match self.prog.prog_type {
@@ -57,7 +57,7 @@ impl Verifier {
     }
 
     fn round_up_stack_depth(&self, depth: u16) -> i32 {
-        if self.config.jit {
+        if self.prog.config.jit {
             return depth.next_multiple_of(16).into();
         }
         // The interpreter's stacks come in these sizes.

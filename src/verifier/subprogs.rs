@@ -97,7 +97,7 @@ impl Verifier {
             verbose!(self, "calling kernel function is not supported without CONFIG_DEBUG_INFO_BTF\n");
             return Err(Errno::ENOTSUPP);
         };
-        if !self.config.jit {
+        if !self.prog.config.jit {
             verbose!(self, "JIT is required for calling kernel function\n");
             return Err(Errno::ENOTSUPP);
         }

@@ -13,6 +13,7 @@ pub mod cfg;
 pub mod check_btf;
 pub mod coerce;
 pub mod disasm;
+mod facts;
 pub mod fastcall;
 pub mod inner_map;
 pub mod input;

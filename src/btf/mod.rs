@@ -10,7 +10,9 @@
 //! - `size`, `name`, `index`: sizes, names and searches by name
 
 mod check;
+mod ctx;
 mod fields;
+mod func_args;
 mod index;
 mod log;
 mod name;
@@ -25,6 +27,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+pub use ctx::{btf_is_prog_ctx_type, btf_is_projection_of};
+pub use func_args::{FuncArgsQuery, btf_prepare_func_args};
 use index::{DeclTagIndex, NameIndex};
 pub use name::{is_alpha, is_print};
 pub use parse::KernelBtf;
@@ -33,6 +37,13 @@ use size::Resolved;
 pub use size::ResolvedSize;
 pub use types::*;
 pub use vmlinux::BtfFileError;
+
+/// Arguments of a function, as the verifier sees them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FuncArgs {
+    pub arg_cnt: u8,
+    pub args: [crate::verifier::SubprogArg; 5],
+}
 
 /// Depth of nested types that are followed: `MAX_RESOLVE_DEPTH`.
 pub const MAX_RESOLVE_DEPTH: usize = 32;
@@ -79,7 +90,8 @@ pub struct Btf {
     data: Data,
     hdr: BtfHeader,
     /// Where in `data` each type stands, by id less `start_id`. Void, id zero of an object without base, has an entry.
-    types: Vec<u32>,
+    /// Kernel BTF is scanned for its types when they are first asked for.
+    types: OnceLock<Vec<u32>>,
     /// End of the type section in `data`.
     types_end: usize,
     /// The string section in `data`.
@@ -123,7 +135,7 @@ impl Btf {
         Btf {
             data,
             hdr: BtfHeader::default(),
-            types: Vec::new(),
+            types: OnceLock::new(),
             types_end: 0,
             strings: 0..0,
             resolved: Resolved::default(),
@@ -193,7 +205,7 @@ impl Btf {
     /// Number of types, void and those of the base included: `btf_nr_types`. Ids are below it.
     #[inline]
     pub fn nr_types(&self) -> u32 {
-        self.start_id + self.types.len() as u32
+        self.start_id + self.offsets().len() as u32
     }
 
     /// Type by id: `btf_type_by_id`.
@@ -202,11 +214,16 @@ impl Btf {
         let Some(local) = id.checked_sub(self.start_id) else {
             return self.base.as_ref()?.type_by_id(id);
         };
-        let at = *self.types.get(local as usize)?;
+        let at = *self.offsets().get(local as usize)?;
         if id == 0 {
             return Some(BtfType::VOID);
         }
         self.type_at(id, at as usize)
+    }
+
+    #[inline]
+    fn offsets(&self) -> &[u32] {
+        self.types.get_or_init(|| self.scan())
     }
 
     /// Decodes the type that stands at byte `at` of the data.

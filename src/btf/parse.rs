@@ -103,7 +103,7 @@ impl Btf {
             reject!(BtfLog::new(self, log, true), text "No type found");
         }
         self.types_end = section.end;
-        self.types = check_all_metas(self, log, section)?;
+        self.types = check_all_metas(self, log, section)?.into();
         self.resolved = check_all_types(self, log)?;
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! BTF of the kernel and of its modules. It comes from the kernel itself or from a file that the user names, so
-//! it is not checked as `BPF_BTF_LOAD` checks: types are only counted and located, so that loading takes about a
-//! millisecond. Whatever the bytes are, no look-up leaves them.
+//! it is not checked as `BPF_BTF_LOAD` checks. Loading looks at the header and no more; the first look-up locates the
+//! types, which takes about a millisecond. Whatever the bytes are, no look-up leaves them.
 
 use std::fs::File;
 use std::io::Read;
@@ -37,7 +37,7 @@ impl Btf {
 
     /// BTF of a kernel, or of a module where there is a `base`, from its bytes. `None` where they are malformed.
     pub fn from_kernel_bytes(data: Vec<u8>, name: &str, base: Option<Arc<Btf>>) -> Option<Btf> {
-        Self::scan(Data::Owned(data), name, base).ok()
+        Self::from_kernel_data(Data::Owned(data), name, base).ok()
     }
 
     fn from_file(path: &Path, name: &str, base: Option<Arc<Btf>>) -> Result<Btf, BtfFileError> {
@@ -51,15 +51,14 @@ impl Btf {
         if !data.starts_with(&BTF_MAGIC.to_ne_bytes()) {
             return Err(BtfFileError::NoBtf { path: path.to_owned() });
         }
-        Self::scan(data, name, base).map_err(|Malformed(what, at)| BtfFileError::Malformed {
+        Self::from_kernel_data(data, name, base).map_err(|Malformed(what, at)| BtfFileError::Malformed {
             path: path.to_owned(),
             what,
             at,
         })
     }
 
-    /// Locates the types.
-    fn scan(data: Data, name: &str, base: Option<Arc<Btf>>) -> Result<Btf, Malformed> {
+    fn from_kernel_data(data: Data, name: &str, base: Option<Arc<Btf>>) -> Result<Btf, Malformed> {
         let hdr = BtfHeader::decode(&data);
         if hdr.magic != BTF_MAGIC || data.len() < HEADER_SIZE {
             return Err(Malformed("header", 0));
@@ -71,33 +70,30 @@ impl Btf {
         };
         let type_section = section("type section", hdr.type_off, hdr.type_len)?;
         let strings = section("string section", hdr.str_off, hdr.str_len)?;
-
-        let has_base = base.is_some();
         let mut btf = Btf::new(data, base, name, true);
         btf.hdr = hdr;
         btf.types_end = type_section.end;
         btf.strings = strings;
+        Ok(btf)
+    }
+
+    /// Locates the types, up to the first one that is malformed.
+    pub(super) fn scan(&self) -> Vec<u32> {
+        let mut at = self.hdr.hdr_len as usize + self.hdr.type_off as usize;
+        let data = self.data.get(..self.types_end).unwrap_or(&[]);
         // Types of vmlinux take 22 bytes on average.
-        let mut types = Vec::with_capacity(type_section.len() / 20);
-        if !has_base {
+        let mut types = Vec::with_capacity(data.len().saturating_sub(at) / 20);
+        if self.base.is_none() {
             types.push(0);
         }
-        let mut at = type_section.start;
-        while at < type_section.end {
-            if types.len() as u32 >= BTF_MAX_TYPE {
-                return Err(Malformed("more types than there can be", at));
-            }
-            let size = word(&btf.data[..type_section.end], at + 4)
-                .and_then(tail_size)
-                .ok_or(Malformed("type of unknown kind", at))?;
+        while let Some(tail) = word(data, at + 4).and_then(tail_size)
+            && at + TYPE_HEADER_SIZE + tail <= data.len()
+            && (types.len() as u32) < BTF_MAX_TYPE
+        {
             types.push(at as u32);
-            at += TYPE_HEADER_SIZE + size;
+            at += TYPE_HEADER_SIZE + tail;
         }
-        if at != type_section.end {
-            return Err(Malformed("truncated type", at));
-        }
-        btf.types = types;
-        Ok(btf)
+        types
     }
 }
 

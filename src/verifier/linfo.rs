@@ -9,13 +9,13 @@ use super::Verifier;
 impl Verifier {
     /// Logs the source line of instruction `insn_off` behind `prefix`, unless it is the one last logged.
     #[inline]
-    pub fn verbose_linfo(&mut self, insn_off: u32, prefix: fmt::Arguments<'_>) {
+    pub fn verbose_linfo(&mut self, insn_off: u32, prefix: impl fmt::Display) {
         if self.log.level != 0 && !self.linfo.is_empty() {
             self.verbose_linfo_slow(insn_off, prefix);
         }
     }
 
-    fn verbose_linfo_slow(&mut self, insn_off: u32, prefix: fmt::Arguments<'_>) {
+    fn verbose_linfo_slow(&mut self, insn_off: u32, prefix: impl fmt::Display) {
         let Some(index) = self.find_linfo(insn_off) else { return };
         let linfo = self.linfo[index];
         // Entries that differ in their column alone would print the same line again.
@@ -25,7 +25,7 @@ impl Verifier {
         {
             return;
         }
-        self.log.write(prefix);
+        self.log.write(format_args!("{prefix}"));
         let btf = self.prog.btf.as_deref();
         let string =
             |offset| btf.and_then(|btf| btf.str_by_offset(offset)).unwrap_or(b"(invalid-name-offset)");

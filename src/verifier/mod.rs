@@ -10,6 +10,7 @@ mod attach;
 pub mod bounds;
 pub mod bprintf;
 pub mod cfg;
+pub mod check;
 pub mod check_btf;
 pub mod coerce;
 pub mod disasm;

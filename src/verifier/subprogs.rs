@@ -22,8 +22,8 @@ impl Verifier {
     }
 
     /// Index of the subprogram that starts at `off`.
-    pub fn find_subprog(&self, off: i64) -> Option<usize> {
-        let off = u32::try_from(off).ok()?;
+    pub fn find_subprog(&self, off: impl TryInto<u32>) -> Option<usize> {
+        let off = off.try_into().ok()?;
         self.subprog_info[..self.subprog_cnt].binary_search_by_key(&off, |info| info.start).ok()
     }
 

@@ -1,0 +1,129 @@
+//! `bpf_check`: the phases of a verification, in order.
+
+use bpftwin_uapi::attr::{
+    BPF_F_ANY_ALIGNMENT, BPF_F_STRICT_ALIGNMENT, BPF_F_TEST_REG_INVARIANTS, BPF_F_TEST_STATE_FREQ,
+};
+
+use super::check_btf::RecSizes;
+use super::input::{CheckInput, Outcome, Stats};
+use super::log::Log;
+use super::print_state::Scratched;
+use super::{Result, Verifier};
+
+/// Verifies a program.
+pub fn bpf_check(input: CheckInput) -> Outcome {
+    let start = std::time::Instant::now();
+    let mut env = match Verifier::new(input) {
+        Ok(env) => env,
+        Err(outcome) => return *outcome,
+    };
+    let verified = env.check_all();
+    let mut stats = env.stats();
+    stats.verification_time = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    env.print_verification_stats(&stats);
+    let (log_true_size, logged) = env.log.finalize();
+    // Trouble with the log hides what the verification found.
+    let result = logged.and(verified);
+    env.into_outcome(result, Some(log_true_size), stats)
+}
+
+impl Verifier {
+    /// A verification that is about to begin; its outcome, where the log's attributes make no sense.
+    fn new(input: CheckInput) -> std::result::Result<Self, Box<Outcome>> {
+        let CheckInput { prog, attr, objects, btf_vmlinux, log_sink } = input;
+        let sink = log_sink.filter(|_| attr.log_buf != 0);
+        let (log, bad_log) = match Log::new(attr.log_level, attr.log_size, sink) {
+            Ok(log) => (log, None),
+            Err(err) => (Log::disabled(), Some(err)),
+        };
+        let insn_cnt = prog.insns.len();
+        let perfmon = prog.perfmon_capable;
+        let env = Self {
+            rec_sizes: RecSizes::default(),
+            log,
+            objects,
+            btf_vmlinux,
+            maps: Vec::new(),
+            used_map_cnt: 0,
+            inner_map_idx: Vec::new(),
+            used_btfs: Vec::new(),
+            insn_aux: vec![Default::default(); insn_cnt],
+            subprog_info: Vec::new(),
+            subprog_cnt: 0,
+            func_info: Vec::new(),
+            func_info_aux: Vec::new(),
+            nr_cpu_ids: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+            exception_callback_subprog: 0,
+            insn_postorder: Vec::new(),
+            scc_cnt: 0,
+            not_emulated: None,
+            allow_ptr_leaks: perfmon,
+            allow_uninit_stack: perfmon,
+            bpf_capable: prog.bpf_capable,
+            bypass_spec_v1: perfmon,
+            bypass_spec_v4: perfmon,
+            strict_alignment: attr.prog_flags & (BPF_F_STRICT_ALIGNMENT | BPF_F_ANY_ALIGNMENT)
+                == BPF_F_STRICT_ALIGNMENT,
+            test_state_freq: prog.bpf_capable && attr.prog_flags & BPF_F_TEST_STATE_FREQ != 0,
+            test_reg_invariants: attr.prog_flags & BPF_F_TEST_REG_INVARIANTS != 0,
+            insn_idx: 0,
+            prev_insn_idx: 0,
+            id_gen: 0,
+            seen_direct_write: false,
+            cur_state: Box::default(),
+            linfo: Vec::new(),
+            prev_linfo: None,
+            scratched: Scratched::NONE,
+            prev_log_pos: 0,
+            prev_insn_print_pos: 0,
+            prog,
+            attr,
+        };
+        match bad_log {
+            None => Ok(env),
+            Some(err) => Err(Box::new(env.into_outcome(Err(err), None, Stats::default()))),
+        }
+    }
+
+    fn check_all(&mut self) -> Result<()> {
+        self.process_fd_array()?;
+        self.check_btf_info_early()?;
+        self.add_subprog_and_kfunc()?;
+        self.check_subprogs()?;
+        self.check_btf_info()?;
+        self.resolve_pseudo_ldimm64()?;
+        self.check_cfg()?;
+        self.compute_postorder()?;
+        self.check_attach_btf_id()?;
+        self.compute_scc()?;
+        self.compute_live_registers()?;
+        self.mark_fastcall_patterns()?;
+        self.not_emulated::<()>("the walk over the program's paths")?;
+        self.remove_fastcall_spills_fills()?;
+        self.check_max_stack_depth()?;
+        self.note_helpers();
+        Ok(())
+    }
+
+    fn stats(&self) -> Stats {
+        Stats::default()
+    }
+
+    fn into_outcome(mut self, result: Result<()>, log_true_size: Option<u32>, stats: Stats) -> Outcome {
+        let map_uses = self.map_uses();
+        self.maps.truncate(self.used_map_cnt);
+        Outcome {
+            result,
+            log_true_size,
+            not_emulated: self.not_emulated,
+            rec_sizes: self.rec_sizes,
+            stats,
+            used_maps: self.maps,
+            map_uses,
+            subprog_cnt: self.subprog_cnt as u32,
+            func_info: bytemuck::cast_slice(&self.func_info).to_vec(),
+            line_info: bytemuck::cast_slice(&self.linfo).to_vec(),
+            prog: self.prog,
+        }
+    }
+}

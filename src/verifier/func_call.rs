@@ -11,7 +11,8 @@ use super::log::BPF_LOG_LEVEL;
 use super::reg_type::{ArgType, RegType, flag};
 use super::state::{DEF_NOT_SUBREG, MAX_CALL_FRAMES};
 use super::{Result, SubprogArg, Verifier};
-use crate::btf::BTF_FUNC_GLOBAL;
+use crate::btf::{BTF_FUNC_GLOBAL, FuncArgsQuery, btf_prepare_func_args};
+use crate::progs::resolve_prog_type;
 use crate::verbose;
 
 /// Registers that a call scratches are R0 to R5: `CALLER_SAVED_REGS`.
@@ -151,6 +152,35 @@ impl Verifier {
         for (i, arg) in args.iter().enumerate().take(arg_cnt) {
             self.check_subprog_arg(i, arg)?;
         }
+        Ok(())
+    }
+
+    /// `btf_prepare_func_args`: reads the function's prototype into its [`SubprogInfo`](super::SubprogInfo), once.
+    pub fn btf_prepare_func_args(&mut self, subprog: usize) -> Result<()> {
+        if self.subprog_info[subprog].args_cached {
+            return Ok(());
+        }
+        let (Some(info), Some(aux), Some(btf)) =
+            (self.func_info.get(subprog), self.func_info_aux.get(subprog), self.prog.btf.as_deref())
+        else {
+            verbose!(self, "verifier bug: func_info undefined\n");
+            return Err(Errno::EFAULT);
+        };
+        let query = FuncArgsQuery {
+            btf,
+            vmlinux: self.btf_vmlinux.as_deref(),
+            type_id: info.type_id,
+            subprog,
+            linkage: aux.linkage.into(),
+            unreliable: aux.unreliable,
+            prog_type: resolve_prog_type(&self.prog),
+            expected_attach_type: self.prog.expected_attach_type,
+        };
+        let found = btf_prepare_func_args(&query, &mut self.log)?;
+        let info = &mut self.subprog_info[subprog];
+        info.args = found.args;
+        info.arg_cnt = found.arg_cnt;
+        info.args_cached = true;
         Ok(())
     }
 

@@ -11,8 +11,26 @@ use super::disasm::func_id_name;
 use super::reg_type::RegType;
 use super::state::{FuncState, MapIdx, RegState, RetvalRange};
 use super::{Result, Verifier};
-use crate::helpers::{is_async_callback_calling_function, is_callback_calling_function};
+use crate::helpers::{
+    is_async_callback_calling_function, is_callback_calling_function, is_sync_callback_calling_function,
+};
 use crate::verbose;
+
+/// `is_sync_callback_calling_insn`: a call that runs a function of the program before it returns.
+#[inline]
+pub fn is_sync_callback_calling_insn(insn: Insn) -> bool {
+    insn.is_helper_call() && func_of(insn).is_some_and(is_sync_callback_calling_function)
+}
+
+/// `is_async_callback_calling_insn`: a call that has a function of the program run later.
+#[inline]
+pub fn is_async_callback_calling_insn(insn: Insn) -> bool {
+    insn.is_helper_call() && func_of(insn).is_some_and(is_async_callback_calling_function)
+}
+
+fn func_of(insn: Insn) -> Option<HelperId> {
+    u32::try_from(insn.imm).ok().and_then(HelperId::from_u32)
+}
 
 /// Who calls back; decides what the callback is given: the `set_*_callback_state` functions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,14 +58,13 @@ impl Verifier {
         // Mismatches only make the function unreliable.
         let _ = self.btf_check_subprog_call(subprog)?;
         self.subprog_info[subprog].is_cb = true;
-        let func = u32::try_from(insn.imm).ok().and_then(HelperId::from_u32);
-        let Some(func) = func.filter(|&func| is_callback_calling_function(func)) else {
+        if !func_of(insn).is_some_and(is_callback_calling_function) {
             let name = func_id_name(insn.imm);
             verbose!(self, "verifier bug: helper {name}#{} not marked as callback-calling\n", insn.imm);
             return Err(Errno::EFAULT);
-        };
+        }
         let start = self.subprog_info[subprog].start;
-        if is_async_callback_calling_function(func) {
+        if is_async_callback_calling_insn(insn) {
             self.subprog_info[subprog].is_async_cb = true;
             return self.push_async_callback(start, insn_idx, subprogno);
         }

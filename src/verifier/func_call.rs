@@ -48,9 +48,9 @@ impl Verifier {
         self.bpf_reset_live_stack_callchain();
         if self.log.level & BPF_LOG_LEVEL != 0 {
             verbose!(self, "caller:\n");
-            self.print_cur_state(caller);
+            self.print_cur_state(caller, true);
             verbose!(self, "callee:\n");
-            self.print_cur_state(caller + 1);
+            self.print_cur_state(caller + 1, true);
         }
         Ok(())
     }

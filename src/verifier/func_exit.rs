@@ -6,8 +6,8 @@ use bpftwin_uapi::insn::BPF_REG_0;
 use super::log::BPF_LOG_LEVEL;
 use super::reg_type::RegType;
 use super::return_code::retval_range_within;
-use super::state::{RegState, RetvalRange, StateId, VerifierState};
-use super::states::{IdMap, regs_exact};
+use super::state::{RegState, RetvalRange};
+use super::state_tree::StateRef;
 use super::{Result, Verifier};
 use crate::verbose;
 
@@ -35,14 +35,14 @@ impl Verifier {
         *insn_idx = if in_callback_fn { callsite } else { callsite.wrapping_add(1) };
         if self.log.level & BPF_LOG_LEVEL != 0 {
             verbose!(self, "returning from callee:\n");
-            self.print_cur_state(callee_frame);
+            self.print_cur_state(callee_frame, true);
             verbose!(self, "to caller at {}:\n", *insn_idx as i32);
-            self.print_cur_state(caller_frame);
+            self.print_cur_state(caller_frame, true);
         }
         self.cur_state.frames.pop();
 
         // The kernel forgets here what imprecise scalars hold, so that visits of the callback converge.
-        if in_callback_fn && let Some(prev) = self.find_prev_entry_of(&self.cur_state, *insn_idx) {
+        if in_callback_fn && let Some(prev) = self.find_prev_entry(StateRef::Cur, *insn_idx) {
             self.widen_cur_state(prev);
         }
         Ok(())
@@ -70,80 +70,4 @@ impl Verifier {
         }
         Ok(())
     }
-
-    /// `find_prev_entry` of checkpoint `from`.
-    pub(super) fn find_prev_entry(&self, from: StateId, insn_idx: u32) -> Option<StateId> {
-        self.find_prev_entry_of(&self.states[from].state, insn_idx)
-    }
-
-    /// `find_prev_entry`: the latest checkpoint at `insn_idx` on the path that led to `from`, with the same calls.
-    fn find_prev_entry_of(&self, from: &VerifierState, insn_idx: u32) -> Option<StateId> {
-        let on_path = |st: &VerifierState| {
-            st.insn_idx == insn_idx
-                && st.branches != 0
-                && st.same_callsites(from)
-                && st.dfs_depth < from.dfs_depth
-        };
-        let bucket = self.explored_states.get(self.explored_state(insn_idx))?;
-        bucket.iter().rev().copied().find(|&id| on_path(&self.states[id].state))
-    }
-
-    /// [`widen_imprecise_scalars`] of the current state.
-    fn widen_cur_state(&mut self, prev: StateId) {
-        let old = &self.states[prev].state;
-        widen_imprecise_scalars(
-            self.bpf_capable,
-            old,
-            &mut self.cur_state,
-            &mut self.idmap_scratch,
-            self.id_gen,
-        );
-    }
-
-    /// [`widen_imprecise_scalars`] of the branch pushed last.
-    pub(super) fn widen_pushed_state(&mut self, prev: StateId) {
-        let old = &self.states[prev].state;
-        if let Some(elem) = self.stack.last_mut() {
-            widen_imprecise_scalars(
-                self.bpf_capable,
-                old,
-                &mut elem.st,
-                &mut self.idmap_scratch,
-                self.id_gen,
-            );
-        }
-    }
-}
-
-/// `widen_imprecise_scalars`: scalars that nobody needed precisely, and that differ from an earlier visit's, become
-/// unknown.
-fn widen_imprecise_scalars(
-    bpf_capable: bool,
-    old: &VerifierState,
-    cur: &mut VerifierState,
-    idmap: &mut IdMap,
-    id_gen: u32,
-) {
-    idmap.reset(id_gen);
-    for (old, cur) in old.frames.iter().zip(&mut cur.frames).rev() {
-        for (old, cur) in old.regs.iter().zip(&mut cur.regs) {
-            maybe_widen_reg(bpf_capable, old, cur, idmap);
-        }
-        for (old, cur) in old.stack.iter().zip(&mut cur.stack) {
-            if old.is_spilled_reg() && cur.is_spilled_reg() {
-                maybe_widen_reg(bpf_capable, &old.spilled_ptr, &mut cur.spilled_ptr, idmap);
-            }
-        }
-    }
-}
-
-/// `maybe_widen_reg`
-fn maybe_widen_reg(bpf_capable: bool, old: &RegState, cur: &mut RegState, idmap: &mut IdMap) {
-    if old.type_ != RegType::SCALAR_VALUE || cur.type_ != RegType::SCALAR_VALUE {
-        return;
-    }
-    if old.precise || cur.precise || regs_exact(old, cur, idmap) {
-        return;
-    }
-    Verifier::mark_reg_unknown(bpf_capable, cur);
 }

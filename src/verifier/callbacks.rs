@@ -11,20 +11,12 @@ use super::disasm::func_id_name;
 use super::reg_type::RegType;
 use super::state::{FuncState, MapIdx, RegState, RetvalRange};
 use super::{Result, Verifier};
-use crate::helpers::{
-    is_async_callback_calling_function, is_callback_calling_function, is_sync_callback_calling_function,
-};
+use crate::helpers::{is_async_callback_calling_function, is_callback_calling_function};
 use crate::verbose;
-
-/// `is_sync_callback_calling_insn`: a call that runs a function of the program before it returns.
-#[inline]
-pub fn is_sync_callback_calling_insn(insn: Insn) -> bool {
-    insn.is_helper_call() && func_of(insn).is_some_and(is_sync_callback_calling_function)
-}
 
 /// `is_async_callback_calling_insn`: a call that has a function of the program run later.
 #[inline]
-pub fn is_async_callback_calling_insn(insn: Insn) -> bool {
+fn is_async_callback_calling_insn(insn: Insn) -> bool {
     insn.is_helper_call() && func_of(insn).is_some_and(is_async_callback_calling_function)
 }
 

@@ -64,8 +64,8 @@ pub struct Outcome {
     /// Maps of the program, in order of first use.
     pub used_maps: Vec<Arc<VerifierMap>>,
     pub map_uses: Vec<MapUse>,
-    /// Subprograms, the main one included.
-    pub subprog_cnt: u32,
+    /// First instructions of the subprograms, the main one's among them.
+    pub subprog_starts: Vec<u32>,
     /// Records of `struct bpf_func_info` and `struct bpf_line_info` as they were checked, back to back.
     pub func_info: Vec<u8>,
     pub line_info: Vec<u8>,

@@ -120,7 +120,12 @@ impl Verifier {
             stats,
             used_maps: self.maps,
             map_uses,
-            subprog_cnt: self.subprog_cnt as u32,
+            subprog_starts: self
+                .subprog_info
+                .iter()
+                .take(self.subprog_cnt)
+                .map(|subprog| subprog.start)
+                .collect(),
             func_info: bytemuck::cast_slice(&self.func_info).to_vec(),
             line_info: bytemuck::cast_slice(&self.linfo).to_vec(),
             prog: self.prog,

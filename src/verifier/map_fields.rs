@@ -26,6 +26,16 @@ impl Verifier {
         reg.var_off.value.wrapping_add(reg.off as i64 as u64)
     }
 
+    /// `reg_may_point_to_spin_lock`: lookups are told apart by their ids where the value has a lock.
+    pub fn reg_may_point_to_spin_lock(&self, reg: &RegState) -> bool {
+        let locks = field::BPF_SPIN_LOCK | field::BPF_RES_SPIN_LOCK;
+        reg.type_ == RegType::PTR_TO_MAP_VALUE
+            && reg
+                .map_ptr()
+                .and_then(|map_idx| self.maps[map_idx as usize].record.as_deref())
+                .is_some_and(|record| record.has_field(locks))
+    }
+
     /// `process_spin_lock`: the pointer in `regno` is taken as a lock, or released.
     pub(super) fn process_spin_lock(&mut self, regno: u8, op: SpinLockOp) -> Result<()> {
         let reg = *self.cur_reg(regno);

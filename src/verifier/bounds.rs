@@ -107,7 +107,7 @@ impl RegState {
         ..RegState::ZERO
     };
 
-    fn update32_bounds(&mut self) {
+    pub fn update32_bounds(&mut self) {
         let var32 = self.var_off.subreg();
         let (value, mask) = (var32.value as u32, var32.mask as u32);
         self.s32_min_value = self.s32_min_value.max((value | (mask & i32::MIN as u32)) as i32);

@@ -5,36 +5,62 @@
 
 pub mod access;
 pub mod alignment;
+pub mod alu;
 pub mod arg_types;
-mod attach;
+pub mod attach;
+pub mod backtrack;
 pub mod bounds;
 pub mod bprintf;
+pub mod callbacks;
 pub mod cfg;
 pub mod check;
 pub mod check_btf;
 pub mod coerce;
+pub mod const_str;
 pub mod disasm;
-mod facts;
+pub mod do_check;
+pub mod facts;
 pub mod fastcall;
+pub mod func_arg;
+pub mod func_call;
+pub mod func_exit;
+pub mod helper_call;
+pub mod helper_mem;
+pub mod helper_ret;
 pub mod inner_map;
 pub mod input;
 pub mod insn_aux;
+pub mod jump;
+pub mod ld;
+pub mod ldst;
 pub mod linfo;
 pub mod live_regs;
+pub mod liveness;
 pub mod log;
+pub mod map_access;
 pub mod map_compat;
 pub mod map_fields;
+pub mod mem;
 pub mod print_state;
 pub mod prog;
+pub mod refine;
 pub mod refs;
+pub mod reg_arg;
 pub mod reg_type;
 pub mod resolve;
+pub mod return_code;
+pub mod scalar;
 pub mod scc;
+pub mod stack;
 pub mod stack_depth;
 pub mod state;
+pub mod state_tree;
+pub mod states;
 pub mod stats;
 pub mod subprogs;
 pub mod tnum;
+
+pub use check::bpf_check;
 
 use std::sync::Arc;
 
@@ -159,6 +185,8 @@ pub struct Verifier {
     pub insn_postorder: Vec<u32>,
     /// Strongly connected components, plus one.
     pub scc_cnt: u32,
+    /// Visits of each component, by its number.
+    pub scc_info: Vec<Vec<state_tree::SccVisit>>,
     /// What is missing where the verification ended with `EOPNOTSUPP` because it is not emulated.
     pub not_emulated: Option<String>,
 
@@ -168,6 +196,9 @@ pub struct Verifier {
     pub bpf_capable: bool,
     pub bypass_spec_v1: bool,
     pub bypass_spec_v4: bool,
+
+    /// Scalars that limit sanitised arithmetic are compared strictly.
+    pub explore_alu_limits: bool,
 
     // Flags of the load.
     pub strict_alignment: bool,
@@ -182,6 +213,32 @@ pub struct Verifier {
     /// A program writes to packet data.
     pub seen_direct_write: bool,
     pub cur_state: Box<VerifierState>,
+    /// Entry of the current state's jump history for the current instruction.
+    pub cur_hist_ent: Option<usize>,
+    /// Checkpoints, and copies of states that closed a loop.
+    pub states: state_tree::StatePool,
+    /// Branches to be explored, the next one last: `env->head`.
+    pub stack: Vec<state_tree::StackElem>,
+    /// Checkpoints by instruction and call site, oldest first.
+    pub explored_states: Vec<Vec<state::StateId>>,
+    /// Evicted checkpoints that are still referred to.
+    pub free_list: Vec<state::StateId>,
+    pub bt: backtrack::BacktrackState,
+    pub idmap_scratch: states::IdMap,
+    pub liveness: liveness::Liveness,
+    /// Functions walked so far.
+    pub pass_cnt: u32,
+
+    // Counters, for heuristics and for the statistics.
+    pub insn_processed: u32,
+    pub prev_insn_processed: u32,
+    pub jmps_processed: u32,
+    pub prev_jmps_processed: u32,
+    pub max_states_per_insn: u32,
+    pub total_states: u32,
+    pub peak_states: u32,
+    pub explored_states_size: u32,
+    pub num_backedges: u32,
 
     // Line information and what the log remembers of its last lines.
     /// Checked line info of the program, sorted by instruction.

@@ -138,30 +138,6 @@ impl Verifier {
         subprog.stack_depth = subprog.stack_depth.max((slots * BPF_REG_SIZE) as u16);
     }
 
-    /// Stack below `fastcall_stack_off` serves spills around fastcalls alone: an access by any other instruction takes
-    /// the patterns back, for the whole subprogram.
-    #[inline]
-    fn check_fastcall_stack_contract(&mut self, frame: usize, insn_idx: u32, off: i32) {
-        let subprogno = self.cur_state.frames[frame].subprogno as usize;
-        if self.subprog_info[subprogno].fastcall_stack_off as i32 <= off
-            || self.insn_aux[insn_idx as usize].fastcall_pattern
-        {
-            return;
-        }
-        self.forget_fastcall_patterns(subprogno);
-    }
-
-    #[cold]
-    fn forget_fastcall_patterns(&mut self, subprogno: usize) {
-        self.subprog_info[subprogno].fastcall_stack_off = i16::MIN;
-        let range =
-            self.subprog_info[subprogno].start as usize..self.subprog_info[subprogno + 1].start as usize;
-        for aux in &mut self.insn_aux[range] {
-            aux.fastcall_spills_num = 0;
-            aux.fastcall_pattern = false;
-        }
-    }
-
     /// Dynptrs cannot exist yet: a slot that holds one would be a fault of this verifier.
     #[inline]
     fn destroy_if_dynptr_stack_slot(&mut self, frame: usize, spi: usize) -> Result<()> {
@@ -247,7 +223,7 @@ impl Verifier {
         if aligned && whole {
             self.bpf_mark_stack_write(frame, 1 << spi);
         }
-        self.check_fastcall_stack_contract(frame, insn_idx, off);
+        self.check_fastcall_stack_contract(self.cur_state.frames[frame].subprogno, insn_idx, off);
         self.mark_stack_slot_scratched(spi as u32);
 
         let curframe = self.cur_state.curframe();
@@ -365,7 +341,7 @@ impl Verifier {
         for i in min_off..max_off {
             self.destroy_if_dynptr_stack_slot(frame, get_spi(i))?;
         }
-        self.check_fastcall_stack_contract(frame, insn_idx, min_off);
+        self.check_fastcall_stack_contract(self.cur_state.frames[frame].subprogno, insn_idx, min_off);
 
         // Some byte stays a zero because a zero is written.
         let mut zero_used = false;
@@ -444,7 +420,7 @@ impl Verifier {
         let spi = get_spi(off);
         let curframe = self.cur_state.curframe();
         self.mark_stack_slot_scratched(spi as u32);
-        self.check_fastcall_stack_contract(curframe, self.insn_idx, off);
+        self.check_fastcall_stack_contract(self.cur_state.frames[curframe].subprogno, self.insn_idx, off);
         self.bpf_mark_stack_read(frame, self.insn_idx, 1 << spi)?;
 
         let slot = self.stack_slot(frame, spi);
@@ -547,7 +523,7 @@ impl Verifier {
         let min_off = reg.smin_value.wrapping_add(off as i64) as i32;
         let max_off = reg.smax_value.wrapping_add(off as i64) as i32;
         self.mark_reg_stack_read(frame, min_off, max_off.wrapping_add(size), dst_regno);
-        self.check_fastcall_stack_contract(frame, self.insn_idx, min_off);
+        self.check_fastcall_stack_contract(self.cur_state.frames[frame].subprogno, self.insn_idx, min_off);
         Ok(())
     }
 

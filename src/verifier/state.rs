@@ -12,8 +12,11 @@ use super::tnum::Tnum;
 pub const BPF_REG_SIZE: usize = 8;
 /// Depth of the call stack: `MAX_CALL_FRAMES`.
 pub const MAX_CALL_FRAMES: usize = 8;
-/// Flag in [`RegState::id`]: the register is linked to others at a constant distance, kept in `off`.
-pub const BPF_ADD_CONST: u32 = 1 << 31;
+/// Flag in [`RegState::id`]: the register is linked to others at a constant distance, kept in `off`, by a 64-bit addition.
+pub const BPF_ADD_CONST64: u32 = 1 << 31;
+/// As [`BPF_ADD_CONST64`], by a 32-bit addition.
+pub const BPF_ADD_CONST32: u32 = 1 << 30;
+pub const BPF_ADD_CONST: u32 = BPF_ADD_CONST64 | BPF_ADD_CONST32;
 /// `callsite` of the outermost frame: `BPF_MAIN_FUNC`.
 pub const BPF_MAIN_FUNC: i32 = -1;
 /// [`RegState::subreg_def`] where no 32-bit definition is pending: `DEF_NOT_SUBREG`.

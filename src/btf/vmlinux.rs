@@ -121,9 +121,12 @@ impl BtfHeader {
 /// Maps a file, or reads it where it cannot be mapped (`/sys/kernel/btf/vmlinux` can be since Linux 6.16).
 fn map_or_read(path: &Path) -> std::io::Result<Data> {
     let mut file = File::open(path)?;
+    // The kernel refuses shared mappings of its BTF.
     // SAFETY: the mapping is private and read-only. A file that is truncated while it is mapped would raise
     // SIGBUS, so only sysfs, whose BTF never changes, is mapped.
-    let map = path.starts_with("/sys/kernel/btf").then(|| unsafe { memmap2::Mmap::map(&file) });
+    let map = path
+        .starts_with("/sys/kernel/btf")
+        .then(|| unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) });
     if let Some(Ok(map)) = map {
         return Ok(Data::Mapped(map));
     }

@@ -8,6 +8,7 @@ pub mod caps;
 pub mod config;
 pub mod descriptors;
 pub mod ids;
+pub mod mapping;
 pub mod objects;
 pub mod pins;
 pub mod profile;

@@ -31,9 +31,9 @@ const SIZEOF_LOCAL_STORAGE_ELEM: u32 = 128;
 /// `sizeof(struct htab_elem)`.
 pub(super) const SIZEOF_HTAB_ELEM: u64 = 48;
 /// `sizeof(struct bucket)` of a hash table.
-const SIZEOF_BUCKET: u64 = 16;
+pub(super) const SIZEOF_BUCKET: u64 = 16;
 /// `sizeof(struct bpf_array)` up to its values.
-const SIZEOF_ARRAY: u64 = 328;
+pub(super) const SIZEOF_ARRAY: u64 = 328;
 /// Largest value of an LPM trie: `LPM_VAL_SIZE_MAX`, a node being 40 bytes.
 const LPM_VAL_SIZE_MAX: u64 = KMALLOC_MAX_SIZE - 256 - 40;
 /// `LPM_KEY_SIZE_MIN` to `LPM_KEY_SIZE_MAX`.

@@ -1,11 +1,14 @@
 //! What a map's BTF must look like: `map_check_btf` of `kernel/bpf/syscall.c` and of each map type.
 
+use std::sync::Arc;
+
 use bpftwin_uapi::attr::{BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG};
 use bpftwin_uapi::{Errno, MapType};
 
 use super::special::SpecialFields;
 use super::{MapAttrs, Result};
-use crate::btf::{Btf, BtfRecord, BtfType};
+use crate::btf::field::*;
+use crate::btf::{Btf, BtfRecord, BtfType, KernelBtf};
 use crate::kernel::caps::CapSet;
 
 /// `map_check_btf`: checks the key and value types, and finds the value's special fields.
@@ -15,7 +18,8 @@ pub fn map_check_btf(
     key_id: u32,
     value_id: u32,
     caps: CapSet,
-) -> Result<Option<BtfRecord>> {
+    kernel: KernelBtf<'_>,
+) -> Result<Option<Arc<BtfRecord>>> {
     let key_type = if key_id != 0 {
         let (key_type, key_size) = btf.type_id_size(key_id).ok_or(Errno::EINVAL)?;
         if key_size != attrs.key_size {
@@ -32,14 +36,56 @@ pub fn map_check_btf(
     if value_size != attrs.value_size {
         return Err(Errno::EINVAL);
     }
-    let record = parse_record(attrs, btf, value_type, caps)?;
+    let record = parse_record(attrs, btf, value_type, caps, kernel)?;
     type_check(attrs, btf, key_type, value_type)?;
     Ok(record)
 }
 
-fn parse_record(_: &MapAttrs, _: &Btf, _: BtfType<'_>, _: CapSet) -> Result<Option<BtfRecord>> {
-    let _ = (BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG);
-    Ok(None)
+/// The value's special fields, and whether a map of this type may have them.
+fn parse_record(
+    attrs: &MapAttrs,
+    btf: &Btf,
+    value_type: BtfType<'_>,
+    caps: CapSet,
+    kernel: KernelBtf<'_>,
+) -> Result<Option<Arc<BtfRecord>>> {
+    let Some(record) = btf.parse_map_record(&value_type, attrs.value_size, kernel)? else { return Ok(None) };
+    if !caps.bpf() {
+        return Err(Errno::EPERM);
+    }
+    if attrs.map_flags & (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG) != 0 {
+        return Err(Errno::EACCES);
+    }
+    let mut rest = record.field_mask;
+    while rest != 0 {
+        let field_type = 1 << rest.trailing_zeros();
+        if !may_have_field(attrs.map_type, field_type) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        rest &= rest - 1;
+    }
+    btf.check_and_fixup_fields(&record)?;
+    Ok(Some(record))
+}
+
+/// Which special fields values of a map type may have: the table in `map_check_btf`.
+fn may_have_field(map_type: MapType, field_type: u32) -> bool {
+    use MapType::*;
+    let local_storage = matches!(map_type, SkStorage | InodeStorage | TaskStorage | CgrpStorage);
+    match field_type {
+        BPF_SPIN_LOCK | BPF_RES_SPIN_LOCK => {
+            local_storage || matches!(map_type, Hash | Array | CgroupStorage)
+        }
+        BPF_TIMER | BPF_WORKQUEUE | BPF_TASK_WORK | BPF_LIST_HEAD | BPF_RB_ROOT => {
+            matches!(map_type, Hash | LruHash | Array)
+        }
+        BPF_KPTR_UNREF | BPF_KPTR_REF | BPF_KPTR_PERCPU | BPF_REFCOUNT => {
+            local_storage
+                || matches!(map_type, Hash | PercpuHash | LruHash | LruPercpuHash | Array | PercpuArray)
+        }
+        BPF_UPTR => map_type == TaskStorage,
+        _ => false,
+    }
 }
 
 /// Whether the type has a `map_check_btf` of its own, without which the key must have a type.
@@ -114,12 +160,11 @@ fn cgroup_storage_check_btf(attrs: &MapAttrs, btf: &Btf, key_type: BtfType<'_>) 
 }
 
 /// Where the special fields of a value are.
-pub fn special_fields(_record: &BtfRecord) -> SpecialFields {
-    SpecialFields::default()
+pub fn special_fields(record: &BtfRecord) -> SpecialFields {
+    SpecialFields::new(record.fields.iter().map(|field| (field.offset, field.size)).collect())
 }
 
 /// Whether a value has a lock that `BPF_F_LOCK` takes: `btf_record_has_field(record, BPF_SPIN_LOCK)`.
 pub fn has_spin_lock(record: Option<&BtfRecord>) -> bool {
-    let _ = record;
-    false
+    record.is_some_and(|record| record.field_mask & BPF_SPIN_LOCK != 0)
 }

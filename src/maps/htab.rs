@@ -106,6 +106,16 @@ impl Htab {
         self.n_buckets
     }
 
+    /// Elements in the map.
+    pub fn len(&self) -> u32 {
+        self.lock().len
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }

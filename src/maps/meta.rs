@@ -6,7 +6,6 @@ use bpftwin_uapi::attr::BPF_F_INNER_MAP;
 use bpftwin_uapi::{Errno, MapType};
 
 use super::{Map, Result};
-use crate::btf::BtfRecord;
 use crate::verifier::prog::{MapContents, VerifierMap};
 
 /// Whether maps of a type can be inner maps: those that have `map_meta_equal`.
@@ -69,20 +68,11 @@ pub fn map_meta_equal(meta: &VerifierMap, map: &Map) -> bool {
         && meta.key_size == attrs.key_size
         && meta.value_size == attrs.value_size
         && meta.map_flags == attrs.map_flags
-        && record_equal(meta.record.as_deref(), map.record.as_deref());
+        && meta.record == map.record;
     let any_size = match meta.map_type {
         MapType::Array => meta.map_flags & BPF_F_INNER_MAP != 0,
         MapType::Xskmap => false,
         _ => true,
     };
     same && (any_size || meta.max_entries == attrs.max_entries)
-}
-
-/// `btf_record_equal`.
-fn record_equal(a: Option<&BtfRecord>, b: Option<&BtfRecord>) -> bool {
-    match (a, b) {
-        (None, None) => true,
-        (Some(a), Some(b)) => std::ptr::eq(a, b),
-        _ => false,
-    }
 }

@@ -16,6 +16,7 @@ pub mod owner;
 pub mod queue_stack;
 pub mod special;
 pub mod storage;
+pub mod usage;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

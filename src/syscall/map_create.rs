@@ -216,13 +216,13 @@ fn map_btf(call: &Call<'_>, attr: &MapCreate, attrs: &MapAttrs) -> Result<MapBtf
     }
     let record = if attr.btf_value_type_id != 0 {
         let (key, value) = (attr.btf_key_type_id, attr.btf_value_type_id);
-        check_btf::map_check_btf(attrs, &object.btf, key, value, call.caps)?
+        check_btf::map_check_btf(attrs, &object.btf, key, value, call.caps, &|| call.kernel.btf_vmlinux())?
     } else {
         None
     };
     Ok(MapBtf {
         btf: Some(object),
-        record: record.map(Arc::new),
+        record,
         key_type_id: attr.btf_key_type_id,
         value_type_id: attr.btf_value_type_id,
         vmlinux_value_type_id: attr.btf_vmlinux_value_type_id,

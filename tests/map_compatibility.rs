@@ -6,8 +6,9 @@ mod live;
 
 use std::sync::Arc;
 
+use bpftwin::maps::owner::MapOwner;
 use bpftwin::progs::has_prog_type;
-use bpftwin::progs::maps::{MapOwner, MapRefusal, check_map_prog_compatibility, map_type_contains_progs};
+use bpftwin::progs::maps::{MapRefusal, check_map_prog_compatibility, map_type_contains_progs};
 use bpftwin::progs::rules::can_be_sleepable;
 use bpftwin::syscall::prog_load::attach::fixup_attach_type;
 use bpftwin::verifier::prog::{MapContents, Prog, VerifierMap};
@@ -71,7 +72,7 @@ fn map_types_agree_with_the_kernel() {
                         // The first program to use it binds a map of programs.
                         let this = MapOwner::of(&prog);
                         let admitted = !map_type_contains_progs(map_type)
-                            || owner.get_or_insert_with(|| this.clone()).admits(map_type, &this);
+                            || owner.get_or_insert_with(|| this.clone()).accepts(&this, map_type);
                         let expected = if admitted { Ok(()) } else { Err(libc::EINVAL) };
                         assert_eq!(result, expected, "{map_type:?} {prog_type:?}: {log}");
                     }

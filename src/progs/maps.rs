@@ -1,5 +1,5 @@
-//! Which maps a program may use: `check_map_prog_compatibility` of `kernel/bpf/verifier.c`, and which programs may
-//! share a map of programs: `__bpf_prog_map_compatible` of `kernel/bpf/core.c`.
+//! Which maps a program may use: `check_map_prog_compatibility` of `kernel/bpf/verifier.c`. Which programs may
+//! share a map of programs is told by [`MapOwner`](crate::maps::owner::MapOwner).
 
 use bpftwin_uapi::{Errno, MapType, ProgType};
 
@@ -99,71 +99,8 @@ fn cgroup_storage_type(map_type: MapType) -> Option<usize> {
     }
 }
 
-/// What the programs of one map of programs have in common: `struct bpf_map_owner`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct MapOwner {
-    pub prog_type: ProgType,
-    pub expected_attach_type: u32,
-    pub xdp_has_frags: bool,
-    /// Identities of the cgroup storages that its programs use, where they use any.
-    pub storage: [Option<u64>; 2],
-    /// Kernel function that its programs are attached to: a type id, or zero.
-    pub attach_func_proto: u32,
-}
-
-impl MapOwner {
-    /// As this program would own a map.
-    pub fn of(prog: &Prog) -> Self {
-        Self {
-            prog_type: resolve_prog_type(prog),
-            expected_attach_type: prog.expected_attach_type,
-            xdp_has_frags: prog.xdp_has_frags,
-            storage: prog.cgroup_storage,
-            attach_func_proto: prog.attach_btf_id,
-        }
-    }
-
-    /// Whether a program may join those of a map of this type. All programs are compiled.
-    pub fn admits(&self, map_type: MapType, prog: &MapOwner) -> bool {
-        use ProgType::{Ext, Lsm, StructOps, Tracing};
-        let same_storage =
-            |(owners, programs): (&Option<u64>, &Option<u64>)| programs.is_none() || owners == programs;
-        self.prog_type == prog.prog_type
-            && self.xdp_has_frags == prog.xdp_has_frags
-            && (map_type != MapType::ProgArray || self.expected_attach_type == prog.expected_attach_type)
-            && self.storage.iter().zip(&prog.storage).all(same_storage)
-            && (self.attach_func_proto == prog.attach_func_proto
-                || !matches!(prog.prog_type, Tracing | Lsm | Ext | StructOps))
-    }
-}
-
 /// Maps whose elements are programs, or hold some, as the kernel counts them (`map_type_contains_progs`): without
 /// `BPF_MAP_TYPE_DEVMAP_HASH`.
 pub const fn map_type_contains_progs(map_type: MapType) -> bool {
     matches!(map_type, MapType::ProgArray | MapType::Devmap | MapType::Cpumap)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn owners_admit_their_like() {
-        let mut prog = Prog::new(ProgType::Xdp, Vec::new());
-        let owner = MapOwner::of(&prog);
-        assert!(owner.admits(MapType::ProgArray, &MapOwner::of(&prog)));
-        prog.expected_attach_type = 33;
-        assert!(!owner.admits(MapType::ProgArray, &MapOwner::of(&prog)));
-        assert!(owner.admits(MapType::Cpumap, &MapOwner::of(&prog)));
-        prog.xdp_has_frags = true;
-        assert!(!owner.admits(MapType::Cpumap, &MapOwner::of(&prog)));
-
-        let mut prog = Prog::new(ProgType::CgroupSkb, Vec::new());
-        prog.cgroup_storage[1] = Some(7);
-        let owner = MapOwner::of(&prog);
-        prog.cgroup_storage[1] = None;
-        assert!(owner.admits(MapType::ProgArray, &MapOwner::of(&prog)));
-        prog.cgroup_storage[1] = Some(8);
-        assert!(!owner.admits(MapType::ProgArray, &MapOwner::of(&prog)));
-    }
 }

@@ -70,7 +70,7 @@ fn dispatch(call: &Call<'_>) -> Result {
         Cmd::MapLookupBatch | Cmd::MapLookupAndDeleteBatch | Cmd::MapUpdateBatch | Cmd::MapDeleteBatch => {
             batch::bpf_map_do_batch(call)
         }
-        Cmd::ProgLoad => progs::prog_load(call),
+        Cmd::ProgLoad => prog_load::bpf_prog_load(call),
         Cmd::ProgBindMap => progs::bpf_prog_bind_map(call),
         Cmd::ProgStreamReadByFd => progs::prog_stream_read(call),
         Cmd::ObjPin => pin::bpf_obj_pin(call),

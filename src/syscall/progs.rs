@@ -6,11 +6,6 @@ use bpftwin_uapi::attr::{BPF_STREAM_STDERR, BPF_STREAM_STDOUT, ProgBindMap, Prog
 use super::map_elem::ensure;
 use super::{Call, Result};
 
-pub(super) fn prog_load(call: &Call<'_>) -> Result {
-    call.check_attr()?;
-    Err(call.not_emulated("BPF_PROG_LOAD"))
-}
-
 pub(super) fn bpf_prog_bind_map(call: &Call<'_>) -> Result {
     let attr: ProgBindMap = call.part()?;
     ensure(attr.flags == 0, Errno::EINVAL)?;

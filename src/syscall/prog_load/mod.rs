@@ -1,9 +1,11 @@
 //! `BPF_PROG_LOAD`: `bpf_prog_load` of `kernel/bpf/syscall.c`.
 //!
 //! [`prepare`] is all that comes before verification. It needs no emulated kernel, only a view of objects, so that
-//! the loads of another kernel can be checked as well.
+//! the loads of another kernel can be checked as well. [`load`] is the whole of it on an emulated kernel.
 
 pub mod attach;
+mod load;
 mod prepare;
 
+pub(super) use load::bpf_prog_load;
 pub use prepare::{Loader, Refusal, prepare};

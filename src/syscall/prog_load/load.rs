@@ -1,0 +1,161 @@
+//! `BPF_PROG_LOAD` on an emulated kernel: from the attributes to the descriptor.
+
+use std::mem::offset_of;
+use std::sync::Arc;
+
+use bpftwin_uapi::Errno;
+use bpftwin_uapi::attr::{BPF_OBJ_NAME_LEN, ProgLoad};
+use bpftwin_uapi::insn::{BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE};
+
+use super::{Loader, prepare};
+use crate::kernel::KernelObjects;
+use crate::kernel::objects::{LoadedProgram, MapRef};
+use crate::maps::Map;
+use crate::maps::owner::MapOwner;
+use crate::progs::maps::map_type_contains_progs;
+use crate::progs::tag::bpf_prog_calc_tag;
+use crate::syscall::{Call, Result};
+use crate::verifier::bpf_check;
+use crate::verifier::input::{CheckInput, Outcome};
+use crate::verifier::log::{LogSink, UserLogSink};
+use crate::verifier::prog::Objects;
+
+/// `bpf_prog_load`
+pub(in crate::syscall) fn bpf_prog_load(call: &Call<'_>) -> Result {
+    let attr: ProgLoad = call.part()?;
+    let objects = Arc::new(KernelObjects::new(Arc::clone(call.kernel), Arc::clone(call.memory)));
+    let loader = Loader {
+        cap_bpf: call.caps.bpf(),
+        cap_perfmon: call.caps.perfmon(),
+        cap_net_admin: call.caps.net_admin(),
+        cap_sys_admin: call.caps.sys_admin(),
+        unprivileged_bpf_disabled: call.kernel.unprivileged_bpf_disabled() != 0,
+        objects: Arc::clone(&objects) as Arc<dyn Objects>,
+        btf_vmlinux: call.kernel.btf_vmlinux(),
+        config: Arc::new(call.kernel.profile().config.clone()),
+    };
+    let prog = prepare(&attr, &loader).map_err(|refusal| match refusal.not_emulated {
+        Some(what) => call.not_emulated(&what),
+        None => refusal.errno,
+    })?;
+    let load_time = boot_time();
+
+    let log_sink = UserLogSink { memory: Arc::clone(call.memory), address: attr.log_buf };
+    let outcome = bpf_check(CheckInput {
+        prog,
+        attr,
+        objects: Arc::clone(&objects) as Arc<dyn Objects>,
+        btf_vmlinux: loader.btf_vmlinux,
+        log_sink: (attr.log_buf != 0).then(|| Box::new(log_sink) as Box<dyn LogSink>),
+    });
+    write_back(call, &outcome)?;
+    if let Err(errno) = outcome.result {
+        return Err(outcome.not_emulated.as_deref().map_or(errno, |what| call.not_emulated(what)));
+    }
+    let used_maps = outcome.used_maps.iter().map(|map| objects.map(map.identity));
+    let used_maps: Vec<Arc<Map>> = used_maps.collect::<Option<_>>().ok_or(Errno::EFAULT)?;
+    bpf_check_tail_call(&outcome, &used_maps)?;
+    call.kernel.publish_program(loaded_program(call, &attr, outcome, used_maps, load_time))
+}
+
+/// What verification stores in the caller's attributes. A fault hides its result.
+fn write_back(call: &Call<'_>, outcome: &Outcome) -> Result<()> {
+    let sizes = outcome.rec_sizes;
+    for (offset, size) in [
+        (offset_of!(ProgLoad, func_info_rec_size), sizes.func_info),
+        (offset_of!(ProgLoad, line_info_rec_size), sizes.line_info),
+        (offset_of!(ProgLoad, core_relo_rec_size), sizes.core_relo),
+    ] {
+        if let Some(size) = size {
+            call.put_attr(offset, size)?;
+        }
+    }
+    let offset = offset_of!(ProgLoad, log_true_size);
+    match outcome.log_true_size {
+        // Callers from before the field was there do not get it.
+        Some(size) if call.size as usize >= offset + size_of::<u32>() => call.put_attr(offset, size),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the program fits the others of the maps of programs that it uses.
+fn bpf_check_tail_call(outcome: &Outcome, used_maps: &[Arc<Map>]) -> Result<()> {
+    let owner = MapOwner::of(&outcome.prog);
+    let of_programs = used_maps.iter().filter(|map| map_type_contains_progs(map.attrs.map_type));
+    for map in of_programs {
+        if !map.owner_compatible(&owner) {
+            return Err(Errno::EINVAL);
+        }
+    }
+    Ok(())
+}
+
+fn loaded_program(
+    call: &Call<'_>,
+    attr: &ProgLoad,
+    outcome: Outcome,
+    used_maps: Vec<Arc<Map>>,
+    load_time: u64,
+) -> LoadedProgram {
+    let Outcome { prog, stats, map_uses, subprog_starts, func_info, line_info, .. } = outcome;
+    let mut tag = [0; 8];
+    tag.copy_from_slice(&prog.digest[..8]);
+    let func_tags =
+        if subprog_starts.len() > 1 { subprog_tags(&prog.insns, &subprog_starts) } else { Vec::new() };
+    let object_of = |btf: &Arc<crate::btf::Btf>| call.kernel.btfs().get(btf.id());
+    LoadedProgram {
+        name: padded_name(attr),
+        tag,
+        load_time,
+        // SAFETY: getuid has no preconditions.
+        created_by_uid: unsafe { libc::getuid() },
+        verified_insns: stats.insn_processed,
+        used_maps,
+        map_refs: map_uses
+            .iter()
+            .map(|map_use| MapRef {
+                insn: map_use.insn_idx,
+                map: map_use.map_idx as usize,
+                pseudo: if map_use.is_value { BPF_PSEUDO_MAP_VALUE } else { BPF_PSEUDO_MAP_FD },
+                off: map_use.map_off,
+            })
+            .collect(),
+        btf: prog.btf.as_ref().and_then(object_of),
+        attach_btf: prog.attach_btf.as_ref().and_then(object_of),
+        func_cnt: func_tags.len() as u32,
+        func_info,
+        line_info,
+        func_tags,
+        prog,
+    }
+}
+
+fn subprog_tags(insns: &[bpftwin_uapi::Insn], starts: &[u32]) -> Vec<[u8; 8]> {
+    let ends = starts.iter().skip(1).map(|&end| end as usize).chain([insns.len()]);
+    starts
+        .iter()
+        .zip(ends)
+        .map(|(&start, end)| {
+            let digest = bpf_prog_calc_tag(insns.get(start as usize..end).unwrap_or_default());
+            let mut tag = [0; 8];
+            tag.copy_from_slice(&digest[..8]);
+            tag
+        })
+        .collect()
+}
+
+/// The name up to its end, which `prepare` has found, and zeros.
+fn padded_name(attr: &ProgLoad) -> [u8; BPF_OBJ_NAME_LEN] {
+    let mut ended = false;
+    attr.prog_name.map(|byte| {
+        ended |= byte == 0;
+        if ended { 0 } else { byte }
+    })
+}
+
+/// `ktime_get_boottime_ns`
+fn boot_time() -> u64 {
+    use nix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}

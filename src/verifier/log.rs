@@ -222,12 +222,10 @@ impl Log {
         self.push_i64(value);
     }
 
-    /// `%#llx`: zero has no prefix.
+    /// `%#llx`. The kernel's `vsnprintf` prefixes zero, too.
     #[inline]
     pub fn push_hex(&mut self, value: u64) {
-        if value != 0 {
-            self.push("0x");
-        }
+        self.push("0x");
         self.push_hex_digits(value, 1);
     }
 
@@ -525,7 +523,7 @@ mod tests {
         log.push_i64_signed(-3);
         log.push_i64_signed(12);
         log.finalize().1.unwrap();
-        assert_eq!(&sink.text()[1023..], "5|00xab007-3+12");
+        assert_eq!(&sink.text()[1023..], "5|0x00xab007-3+12");
     }
 
     #[test]

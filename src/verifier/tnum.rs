@@ -210,9 +210,15 @@ impl Tnum {
     }
 }
 
-/// As the verifier log prints it: `(value; mask)` in hexadecimal.
+/// As the verifier log prints it (`tnum_strn`): a constant as a number, otherwise `(value; mask)` in hexadecimal.
 impl std::fmt::Display for Tnum {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "({:#x}; {:#x})", self.value, self.mask)
+        if !self.is_const() {
+            write!(f, "({:#x}; {:#x})", self.value, self.mask)
+        } else if self.value <= u16::MAX as u64 {
+            write!(f, "{}", self.value)
+        } else {
+            write!(f, "{:#x}", self.value)
+        }
     }
 }

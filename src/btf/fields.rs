@@ -3,8 +3,6 @@
 //! The search looks into nested structs and arrays. A struct in which nothing was found is remembered, so that it is
 //! searched once however often it is nested.
 
-use std::sync::Arc;
-
 use bpftwin_uapi::Errno;
 use rustc_hash::FxHashMap;
 
@@ -493,17 +491,5 @@ struct Place {
 impl Place {
     fn is_filled_by(&self, size: u32, nelems: u32) -> bool {
         self.size == 0 || self.size == size.wrapping_mul(nelems)
-    }
-}
-
-impl Btf {
-    /// The record of a value type for a map, shared.
-    pub fn parse_map_record(
-        &self,
-        value: &BtfType<'_>,
-        value_size: u32,
-        kernel: KernelBtf<'_>,
-    ) -> Result<Option<Arc<BtfRecord>>, Errno> {
-        Ok(self.parse_fields(value, MAP_VALUE_FIELDS, value_size, kernel)?.map(Arc::new))
     }
 }

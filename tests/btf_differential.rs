@@ -8,12 +8,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bpftwin::btf::{Btf, kind};
+use bpftwin::btf::{Btf, MapValue, kind};
 use bpftwin::verifier::log::{Log, VecSink};
+use bpftwin_uapi::MapType;
 use object::{Object, ObjectSection};
 
 const LOG_SIZE: usize = 8 << 20;
 const BPF_BTF_LOAD: i32 = 18;
+const BPF_MAP_CREATE: i32 = 0;
 
 /// errno (zero: accepted), log, and its true size.
 #[derive(PartialEq)]
@@ -55,6 +57,44 @@ fn kernel_load(data: &[u8], level: u32, buffer: &mut [u8]) -> Outcome {
     }
     let len = buffer.iter().position(|&b| b == 0).unwrap_or(buffer.len());
     Outcome { errno, log: buffer[..len].to_vec(), true_size: attr.log_true_size }
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct MapAttr {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    name: [u8; 16],
+    ifindex: u32,
+    btf_fd: u32,
+    btf_key_type_id: u32,
+    btf_value_type_id: u32,
+}
+
+/// Loads `data` for good; `None` where the kernel refuses it.
+fn kernel_btf_fd(data: &[u8]) -> Option<std::os::fd::OwnedFd> {
+    let mut attr = LoadAttr { btf: data.as_ptr() as u64, btf_size: data.len() as u32, ..Default::default() };
+    // SAFETY: the attributes and what they point to outlive the call.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_BTF_LOAD, &mut attr, size_of::<LoadAttr>()) };
+    // SAFETY: the descriptor was just made and nobody else knows it.
+    (fd >= 0).then(|| unsafe { std::os::fd::FromRawFd::from_raw_fd(fd as i32) })
+}
+
+/// errno of `BPF_MAP_CREATE`.
+fn kernel_map(attr: &mut MapAttr) -> i32 {
+    // SAFETY: the attributes outlive the call.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_CREATE, attr, size_of::<MapAttr>()) };
+    if fd < 0 {
+        return std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
+    }
+    // SAFETY: the descriptor was just made and nobody else knows it.
+    unsafe { libc::close(fd as i32) };
+    0
 }
 
 fn our_load(data: &[u8], level: u32, vmlinux: &Option<Arc<Btf>>) -> Outcome {
@@ -454,5 +494,59 @@ fn btf_load_agrees_with_the_kernel() {
         compare(&format!("{name}, mutation {i}"), &data, 1 + (i % 2) as u32, &mut buffer);
     }
     eprintln!("{} seeds, {iterations} mutations, by the kernel's errno: {counts:?}", seeds.len());
+    assert_eq!(failures, 0, "the outcomes differ");
+}
+
+/// Every struct of the handmade cases, and of mutations of them, as the value of maps of several types.
+#[test]
+fn map_values_agree_with_the_kernel() {
+    let mut buffer = vec![0; LOG_SIZE];
+    let probe = kernel_load(&handmade()[1], 0, &mut buffer);
+    if matches!(probe.errno, libc::EPERM | libc::ENOSYS) {
+        eprintln!("skipped: bpf(2) is not permitted here (errno {})", probe.errno);
+        return;
+    }
+    let vmlinux = Btf::from_kernel_file(Path::new("/sys/kernel/btf/vmlinux")).ok().map(Arc::new);
+    let mut rng = Rng(env_number("BPFTWIN_FUZZ_SEED", 1) | 1 << 40);
+    let mut counts = std::collections::BTreeMap::<i32, u64>::new();
+    let mut failures = 0;
+    for i in 0..env_number("BPFTWIN_FUZZ_ITERATIONS", 2000) / 4 {
+        let mut data = handmade().swap_remove(1);
+        if i != 0 {
+            mutate(&mut data, &mut rng);
+        }
+        let Some(fd) = kernel_btf_fd(&data) else { continue };
+        let btf = Btf::parse(data, &mut Log::disabled(), &|| vmlinux.clone()).expect("the kernel takes it");
+        let good_key = btf.type_id_size(1).is_some_and(|(t, size)| t.is_i32() && size == 4);
+        for t in btf.types() {
+            for map_type in [MapType::Hash, MapType::Array, MapType::PercpuHash] {
+                let Some((value_type, value_size)) = btf.type_id_size(t.id) else { continue };
+                if value_size == 0 || value_size > 4096 || !good_key {
+                    continue;
+                }
+                let mut attr = MapAttr {
+                    map_type: map_type as u32,
+                    key_size: 4,
+                    value_size,
+                    max_entries: 1,
+                    btf_fd: std::os::fd::AsRawFd::as_raw_fd(&fd) as u32,
+                    btf_key_type_id: 1,
+                    btf_value_type_id: t.id,
+                    ..Default::default()
+                };
+                let kernel = kernel_map(&mut attr);
+                let map = MapValue { map_type, value_size, map_flags: 0, bpf_capable: true };
+                let ours = btf.map_record(&value_type, &map, &|| vmlinux.clone()).err().map_or(0, |e| e.0);
+                *counts.entry(kernel).or_default() += 1;
+                if kernel != ours {
+                    failures += 1;
+                    eprintln!(
+                        "mutation {i}, {map_type:?} of {t:?}: errno {kernel} by the kernel, {ours} by us"
+                    );
+                }
+            }
+        }
+    }
+    eprintln!("maps by the kernel's errno: {counts:?}");
     assert_eq!(failures, 0, "the outcomes differ");
 }

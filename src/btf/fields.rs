@@ -6,6 +6,7 @@
 use bpftwin_uapi::Errno;
 use rustc_hash::FxHashMap;
 
+use super::name::{KSYM_NAME_LEN, until_nul};
 use super::record::{field::*, *};
 use super::types::*;
 use super::{Btf, KernelBtf, MAX_RESOLVE_DEPTH};
@@ -196,10 +197,13 @@ impl Btf {
         off: u32,
         head_type: u32,
     ) -> Result<Option<FieldInfo<'_>>, Errno> {
-        let value = self.find_decl_tag_value(target, comp_idx, "contains:").map_err(|_| Errno::EINVAL)?;
-        let colon = value.iter().position(|&c| c == b':').ok_or(Errno::EINVAL)?;
-        let value_btf_id = self.find_by_name_kind(&value[..colon], kind::STRUCT)?;
-        let node_name = &value[colon + 1..];
+        let value = self.decl_tag_rest(target, comp_idx, "contains:").map_err(|_| Errno::EINVAL)?;
+        let end = value.iter().position(|&c| c == b':' || c == 0).ok_or(Errno::EINVAL)?;
+        let (type_name, rest) = value.split_at(end);
+        let [b':', rest @ ..] = rest else { return Err(Errno::EINVAL) };
+        let value_btf_id = self.find_by_name_kind(type_name, kind::STRUCT)?;
+        // No member has a name that is longer.
+        let node_name = until_nul(&rest[..rest.len().min(KSYM_NAME_LEN + 1)]);
         if node_name.is_empty() {
             return Err(Errno::EINVAL);
         }
@@ -239,7 +243,7 @@ impl Btf {
         const NODE_ALIGN: u32 = 8;
         let mut root = None;
         for m in self.type_or_void(value_btf_id).members() {
-            if self.log_name(m.name_off, usize::MAX) != node_name {
+            if self.log_name(m.name_off, KSYM_NAME_LEN + 1) != node_name {
                 continue;
             }
             if root.is_some() {
@@ -453,7 +457,7 @@ impl<'a> Finder<'a> {
     /// What a field of type `t` may be: `btf_get_field_type`.
     fn field_type(&self, t: &BtfType<'_>, seen_mask: &mut u32) -> Result<Option<Candidate>, Errno> {
         for field in &FIELD_TYPES {
-            if self.mask & field.type_ == 0 || !self.btf.str_is(t.name_off, field.name) || t.name_off == 0 {
+            if self.mask & field.type_ == 0 || !self.btf.str_is(t.name_off, field.name) {
                 continue;
             }
             if field.is_unique {

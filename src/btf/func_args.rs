@@ -25,12 +25,12 @@ mod tag {
     pub const ARENA: u32 = 1 << 5;
 
     pub const NAMES: [(&str, u32); 6] = [
-        ("ctx", CTX),
-        ("trusted", TRUSTED),
-        ("untrusted", UNTRUSTED),
-        ("nonnull", NONNULL),
-        ("nullable", NULLABLE),
-        ("arena", ARENA),
+        ("arg:ctx", CTX),
+        ("arg:trusted", TRUSTED),
+        ("arg:untrusted", UNTRUSTED),
+        ("arg:nonnull", NONNULL),
+        ("arg:nullable", NULLABLE),
+        ("arg:arena", ARENA),
     ];
 }
 
@@ -127,9 +127,8 @@ fn arg_tags(btf: &Btf, log: &mut Log, func: &BtfType<'_>, i: usize, is_global: b
             bpf_log(log, format_args!("arg#{i} type tag is not supported in static functions\n"));
             return Err(Errno::EOPNOTSUPP);
         }
-        let value = btf.str_by_offset(btf.type_or_void(id).name_off).unwrap_or(&[]);
-        let name = value.get("arg:".len()..).unwrap_or(&[]);
-        let Some((_, tag)) = tag::NAMES.iter().find(|(known, _)| known.as_bytes() == name) else {
+        let value = btf.type_or_void(id).name_off;
+        let Some((_, tag)) = tag::NAMES.iter().find(|(name, _)| btf.str_is(value, name)) else {
             bpf_log(log, format_args!("arg#{i} has unsupported set of tags\n"));
             return Err(Errno::EOPNOTSUPP);
         };

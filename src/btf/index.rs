@@ -1,7 +1,10 @@
 //! Searches by name and by tagged declaration, through indexes that are built at the first search.
 
+use std::hash::{BuildHasher, RandomState};
+
 use bpftwin_uapi::Errno;
 
+use super::name::until_nul;
 use super::types::kind;
 use super::{Btf, BtfType};
 
@@ -10,23 +13,19 @@ use super::{Btf, BtfType};
 pub(super) struct NameIndex {
     /// Zero is an empty slot: void has no name. The length is a power of two, and at most half is used.
     slots: Vec<u32>,
-}
-
-fn hash(name: &[u8]) -> usize {
-    use std::hash::Hasher;
-    let mut hasher = rustc_hash::FxHasher::default();
-    hasher.write(name);
-    hasher.finish() as usize
+    /// Keyed, so that nobody can choose names that collide.
+    hasher: RandomState,
 }
 
 impl NameIndex {
     fn build(btf: &Btf, kind: u32) -> Self {
         let count = btf.types().filter(|t| t.kind() == kind).count();
+        let hasher = RandomState::new();
         let mut slots = vec![0; (count * 2).next_power_of_two().max(2)];
         let mask = slots.len() - 1;
         for t in btf.types().filter(|t| t.kind() == kind) {
             let Some(name) = btf.str_by_offset(t.name_off) else { continue };
-            let mut slot = hash(name) & mask;
+            let mut slot = hasher.hash_one(name) as usize & mask;
             loop {
                 if slots[slot] == 0 {
                     slots[slot] = t.id;
@@ -38,12 +37,12 @@ impl NameIndex {
                 slot = (slot + 1) & mask;
             }
         }
-        NameIndex { slots }
+        NameIndex { slots, hasher }
     }
 
     fn find(&self, btf: &Btf, name: &[u8]) -> Option<u32> {
         let mask = self.slots.len() - 1;
-        let mut slot = hash(name) & mask;
+        let mut slot = self.hasher.hash_one(name) as usize & mask;
         loop {
             let id = self.slots[slot];
             if id == 0 {
@@ -71,9 +70,9 @@ impl DeclTagIndex {
         DeclTagIndex(pairs)
     }
 
-    /// Tags on type `id`, by ascending id of the tag.
-    fn of(&self, id: u32) -> impl Iterator<Item = u32> + '_ {
-        let first = self.0.partition_point(|&(target, _)| target < id);
+    /// Tags on type `id` behind the tag `last_id`, by ascending id of the tag.
+    fn of(&self, id: u32, last_id: u32) -> impl Iterator<Item = u32> + '_ {
+        let first = self.0.partition_point(|&pair| pair <= (id, last_id));
         self.0[first..].iter().take_while(move |&&(target, _)| target == id).map(|&(_, tag)| tag)
     }
 }
@@ -111,8 +110,7 @@ impl Btf {
     ) -> Result<u32, Errno> {
         self.decl_tags
             .get_or_init(|| DeclTagIndex::build(self))
-            .of(target)
-            .filter(|&id| id > last_id)
+            .of(target, last_id)
             .find(|&id| {
                 self.type_by_id(id).is_some_and(|tag| {
                     tag.component_idx() == comp_idx && self.str_starts_with(tag.name_off, tag_key)
@@ -123,12 +121,17 @@ impl Btf {
 
     /// What follows `tag_key` in the only such tag: `btf_find_decl_tag_value`. `EEXIST` where there are several.
     pub fn find_decl_tag_value(&self, target: u32, comp_idx: i32, tag_key: &str) -> Result<&[u8], Errno> {
+        self.decl_tag_rest(target, comp_idx, tag_key).map(until_nul)
+    }
+
+    /// The same without a look for the end of the value: it ends with a NUL.
+    pub(super) fn decl_tag_rest(&self, target: u32, comp_idx: i32, tag_key: &str) -> Result<&[u8], Errno> {
         let id = self.find_next_decl_tag(target, comp_idx, tag_key, 0)?;
         if self.find_next_decl_tag(target, comp_idx, tag_key, id).is_ok() {
             return Err(Errno::EEXIST);
         }
-        let value = self.str_by_offset(self.type_or_void(id).name_off).unwrap_or(&[]);
-        Ok(value.get(tag_key.len()..).unwrap_or(&[]))
+        let rest = self.strings_from(self.type_or_void(id).name_off).unwrap_or(&[]);
+        Ok(rest.get(tag_key.len()..).unwrap_or(&[]))
     }
 
     fn str_starts_with(&self, offset: u32, prefix: &str) -> bool {

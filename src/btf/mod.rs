@@ -256,17 +256,23 @@ impl Btf {
     /// returns through `res_id`.
     #[inline]
     pub fn skip_modifiers(&self, id: u32) -> BtfType<'_> {
-        self.skip_while(id, |t| t.is_modifier())
+        let t = self.type_or_void(id);
+        if !t.is_modifier() {
+            return t;
+        }
+        match self.resolved.chain_ends.get(id as usize) {
+            Some(&end) => self.type_or_void(end),
+            None => self.skip_while(t, |t| t.is_modifier()),
+        }
     }
 
     /// The same, up to the first typedef: `btf_type_skip_qualifiers`.
     pub fn skip_qualifiers(&self, id: u32) -> BtfType<'_> {
-        self.skip_while(id, |t| t.is_modifier() && !t.is_typedef())
+        self.skip_while(self.type_or_void(id), |t| t.is_modifier() && !t.is_typedef())
     }
 
     /// Follows references as long as `skip` says so. A cycle, which only unchecked BTF can have, ends as void.
-    fn skip_while(&self, id: u32, skip: impl Fn(&BtfType<'_>) -> bool) -> BtfType<'_> {
-        let mut t = self.type_or_void(id);
+    fn skip_while<'a>(&'a self, mut t: BtfType<'a>, skip: impl Fn(&BtfType<'_>) -> bool) -> BtfType<'a> {
         let mut steps = self.nr_types();
         while skip(&t) {
             if steps == 0 {

@@ -9,7 +9,7 @@ use super::types::BTF_MAX_NAME_OFFSET;
 use super::{Btf, BtfType};
 
 /// Longest name that is accepted: `KSYM_NAME_LEN`.
-const KSYM_NAME_LEN: usize = 512;
+pub(super) const KSYM_NAME_LEN: usize = 512;
 
 /// The kernel's `isalpha`, which knows Latin-1.
 pub fn is_alpha(c: u8) -> bool {
@@ -31,7 +31,7 @@ fn name_char_ok(c: u8, first: bool) -> bool {
 }
 
 /// Cuts `bytes` before the first NUL.
-fn until_nul(bytes: &[u8]) -> &[u8] {
+pub(super) fn until_nul(bytes: &[u8]) -> &[u8] {
     let len = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     &bytes[..len]
 }
@@ -39,7 +39,7 @@ fn until_nul(bytes: &[u8]) -> &[u8] {
 impl Btf {
     /// The strings from `offset` on, up to the end of their section.
     #[inline]
-    fn strings_from(&self, offset: u32) -> Option<&[u8]> {
+    pub(super) fn strings_from(&self, offset: u32) -> Option<&[u8]> {
         let Some(local) = offset.checked_sub(self.start_str_off) else {
             return self.base.as_ref()?.strings_from(offset);
         };

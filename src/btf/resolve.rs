@@ -52,7 +52,11 @@ pub(super) fn check_all_types(btf: &Btf, log: &mut Log) -> Result<Resolved, Errn
     let mut resolver = Resolver {
         btf,
         log: BtfLog::new(btf, log, false),
-        resolved: Resolved { ids: vec![0; nr_types], sizes: vec![0; nr_types] },
+        resolved: Resolved {
+            ids: vec![0; nr_types],
+            sizes: vec![0; nr_types],
+            chain_ends: vec![0; nr_types],
+        },
         visit_states: vec![VisitState::NotVisited; nr_types],
         stack: Vec::with_capacity(MAX_RESOLVE_DEPTH),
         mode: ResolveMode::Tbd,
@@ -276,6 +280,8 @@ impl<'a> Resolver<'a> {
             return self.push(next);
         }
         let resolved_id = self.sized_or_opaque(&v, next)?;
+        let end = if next.is_modifier() { self.resolved.chain_ends[next.id as usize] } else { next.id };
+        self.resolved.chain_ends[v.t.id as usize] = end;
         self.pop_resolved(resolved_id, 0);
         Ok(())
     }

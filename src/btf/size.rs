@@ -117,6 +117,8 @@ pub(super) struct Resolved {
     pub ids: Vec<u32>,
     /// Size of each array.
     pub sizes: Vec<u32>,
+    /// The first type behind each modifier that is none. Chains can be as long as there are types.
+    pub chain_ends: Vec<u32>,
 }
 
 impl Resolved {

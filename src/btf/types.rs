@@ -4,7 +4,7 @@
 //! parameters, …) are iterated in place, and reading past the end of the data yields nothing.
 
 /// `BTF_MAGIC`
-pub const BTF_MAGIC: u16 = 0xeB9F;
+pub const BTF_MAGIC: u16 = 0xeb9f;
 /// `BTF_VERSION`
 pub const BTF_VERSION: u8 = 1;
 /// Number of type ids, void included: `BTF_MAX_TYPE`.

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use bpftwin_uapi::attr::{BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG};
 use bpftwin_uapi::{Errno, MapType};
 
 use super::special::SpecialFields;
 use super::{MapAttrs, Result};
-use crate::btf::field::*;
-use crate::btf::{Btf, BtfRecord, BtfType, KernelBtf};
+use crate::btf::field::BPF_SPIN_LOCK;
+use crate::btf::{Btf, BtfRecord, BtfType, KernelBtf, MapValue};
 use crate::kernel::caps::CapSet;
 
 /// `map_check_btf`: checks the key and value types, and finds the value's special fields.
@@ -36,56 +35,15 @@ pub fn map_check_btf(
     if value_size != attrs.value_size {
         return Err(Errno::EINVAL);
     }
-    let record = parse_record(attrs, btf, value_type, caps, kernel)?;
+    let value = MapValue {
+        map_type: attrs.map_type,
+        value_size,
+        map_flags: attrs.map_flags,
+        bpf_capable: caps.bpf(),
+    };
+    let record = btf.map_record(&value_type, &value, kernel)?;
     type_check(attrs, btf, key_type, value_type)?;
     Ok(record)
-}
-
-/// The value's special fields, and whether a map of this type may have them.
-fn parse_record(
-    attrs: &MapAttrs,
-    btf: &Btf,
-    value_type: BtfType<'_>,
-    caps: CapSet,
-    kernel: KernelBtf<'_>,
-) -> Result<Option<Arc<BtfRecord>>> {
-    let Some(record) = btf.parse_map_record(&value_type, attrs.value_size, kernel)? else { return Ok(None) };
-    if !caps.bpf() {
-        return Err(Errno::EPERM);
-    }
-    if attrs.map_flags & (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG) != 0 {
-        return Err(Errno::EACCES);
-    }
-    let mut rest = record.field_mask;
-    while rest != 0 {
-        let field_type = 1 << rest.trailing_zeros();
-        if !may_have_field(attrs.map_type, field_type) {
-            return Err(Errno::EOPNOTSUPP);
-        }
-        rest &= rest - 1;
-    }
-    btf.check_and_fixup_fields(&record)?;
-    Ok(Some(record))
-}
-
-/// Which special fields values of a map type may have: the table in `map_check_btf`.
-fn may_have_field(map_type: MapType, field_type: u32) -> bool {
-    use MapType::*;
-    let local_storage = matches!(map_type, SkStorage | InodeStorage | TaskStorage | CgrpStorage);
-    match field_type {
-        BPF_SPIN_LOCK | BPF_RES_SPIN_LOCK => {
-            local_storage || matches!(map_type, Hash | Array | CgroupStorage)
-        }
-        BPF_TIMER | BPF_WORKQUEUE | BPF_TASK_WORK | BPF_LIST_HEAD | BPF_RB_ROOT => {
-            matches!(map_type, Hash | LruHash | Array)
-        }
-        BPF_KPTR_UNREF | BPF_KPTR_REF | BPF_KPTR_PERCPU | BPF_REFCOUNT => {
-            local_storage
-                || matches!(map_type, Hash | PercpuHash | LruHash | LruPercpuHash | Array | PercpuArray)
-        }
-        BPF_UPTR => map_type == TaskStorage,
-        _ => false,
-    }
 }
 
 /// Whether the type has a `map_check_btf` of its own, without which the key must have a type.

@@ -4,6 +4,7 @@
 
 mod live;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bpftwin::btf::Btf;
@@ -93,7 +94,11 @@ fn instruction(r: &mut Random, at: usize, len: usize, subprogs: &[usize], out: &
                 r.pick(&[0, 1, 0x40, 0x41, 0x50, 0xa1, BPF_XCHG, BPF_CMPXCHG, BPF_LOAD_ACQ, BPF_STORE_REL]);
             Insn::new(BPF_STX | BPF_ATOMIC | r.pick(&[BPF_W, BPF_DW]), dst, src, -16, imm)
         }
-        8 => Insn::new(BPF_JMP | BPF_CALL, 0, 0, 0, r.below(216) as i32),
+        // Whether there is bpf_probe_write_user depends on the live kernel's lockdown.
+        8 => match r.below(216) {
+            36 => Insn::new(BPF_JMP | BPF_CALL, 0, 0, 0, 7),
+            id => Insn::new(BPF_JMP | BPF_CALL, 0, 0, 0, id as i32),
+        },
         9 if !subprogs.is_empty() => {
             let imm = r.pick(subprogs) as i32 - at as i32 - 1;
             if r.one_in(4) {
@@ -155,12 +160,29 @@ fn program(r: &mut Random) -> Vec<Insn> {
     out
 }
 
-fn ours(prog_type: ProgType, insns: &[Insn]) -> (Result<(), Errno>, String) {
+/// Puts something into every register, and into some of the stack.
+fn initialise(r: &mut Random, insns: &mut Vec<Insn>) {
+    let mut head = Vec::new();
+    for regno in [0, 2, 3, 4, 5, 6, 7, 8, 9] {
+        head.push(match r.below(6) {
+            0 => Insn::new(BPF_ALU64 | BPF_MOV | BPF_X, regno, 10, 0, 0),
+            1 => Insn::new(BPF_ALU64 | BPF_MOV | BPF_X, regno, 1, 0, 0),
+            2 => Insn::new(BPF_LDX | BPF_MEM | BPF_W, regno, 1, 0, 0),
+            _ => Insn::new(BPF_ALU64 | BPF_MOV | BPF_K, regno, 0, 0, r.below(100) as i32 - 30),
+        });
+    }
+    for slot in 1..r.below(4) as i16 {
+        head.push(Insn::new(BPF_STX | BPF_MEM | BPF_DW, 10, r.below(10) as u8, -8 * slot, 0));
+    }
+    insns.splice(0..0, head);
+}
+
+fn ours(btf: &Option<Arc<Btf>>, prog_type: ProgType, insns: &[Insn]) -> (Result<(), Errno>, String) {
     let sink = VecSink::default();
     let mut attr: ProgLoad = bytemuck::Zeroable::zeroed();
-    attr.log_level = 2;
+    attr.log_level = 2 | 8;
     attr.log_buf = 1;
-    attr.log_size = 1 << 20;
+    attr.log_size = 1 << 16;
     let mut prog = Prog::new(prog_type, insns.to_vec());
     prog.bpf_capable = true;
     prog.perfmon_capable = true;
@@ -170,7 +192,7 @@ fn ours(prog_type: ProgType, insns: &[Insn]) -> (Result<(), Errno>, String) {
         prog,
         attr,
         objects: Arc::new(NoObjects),
-        btf_vmlinux: None,
+        btf_vmlinux: btf.clone(),
         log_sink: Some(Box::new(sink.clone())),
     });
     (outcome.result, sink.text())
@@ -220,12 +242,13 @@ fn logs_begin_alike() {
     if !live::can_load() {
         return;
     }
+    let btf = Btf::from_kernel_file(Path::new("/sys/kernel/btf/vmlinux")).ok().map(Arc::new);
     let mut r = Random(1);
     let (mut passed, mut failed, mut differ) = (0, 0, 0);
     for n in 0..10_000 {
         let insns = program(&mut r);
         let prog_type = r.pick(TYPES);
-        let (our_result, our_log) = ours(prog_type, &insns);
+        let (our_result, our_log) = ours(&btf, prog_type, &insns);
         let (live_result, live_log) = load(prog_type, &insns);
         let (our_head, live_head) = (head(&our_log), head(&live_log));
         let (same, what) = if live_head.1 {
@@ -248,5 +271,45 @@ fn logs_begin_alike() {
     }
     eprintln!("{passed} got to the walk, {failed} did not");
     assert!(passed > 1000 && failed > 500);
+    assert_eq!(differ, 0);
+}
+
+#[test]
+#[ignore = "a fuzzer"]
+fn whole_logs_alike() {
+    if !live::can_load() {
+        return;
+    }
+    let btf = Btf::from_kernel_file(Path::new("/sys/kernel/btf/vmlinux")).ok().map(Arc::new);
+    let mut r = Random(std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(7));
+    let count = std::env::var("COUNT").ok().and_then(|s| s.parse().ok()).unwrap_or(2000);
+    let (mut accepted, mut differ, mut missing) = (0, 0, 0);
+    for n in 0..count {
+        let mut insns = program(&mut r);
+        initialise(&mut r, &mut insns);
+        let prog_type = r.pick(TYPES);
+        let (our_result, our_log) = ours(&btf, prog_type, &insns);
+        if our_result == Err(Errno::EOPNOTSUPP) {
+            missing += 1;
+            continue;
+        }
+        let (live_result, live_log) = load(prog_type, &insns);
+        accepted += u32::from(live_result.is_ok());
+        if our_result.map_err(|err| err.0) != live_result || our_log != live_log {
+            differ += 1;
+            if differ <= 5 {
+                eprintln!("#{n} {prog_type:?} {our_result:?} {live_result:?}");
+                let mut lines = our_log.lines().zip(live_log.lines());
+                let at = lines.position(|(a, b)| a != b).unwrap_or(0);
+                for line in our_log.lines().skip(at.saturating_sub(12)).take(15) {
+                    eprintln!("  ours {line}");
+                }
+                for line in live_log.lines().skip(at).take(3) {
+                    eprintln!("  live {line}");
+                }
+            }
+        }
+    }
+    eprintln!("{accepted} accepted, {differ} differ, {missing} not emulated");
     assert_eq!(differ, 0);
 }

@@ -5,6 +5,7 @@ use bpftwin_uapi::insn::*;
 
 use super::Verifier;
 use super::log::Log;
+use crate::btf::Btf;
 
 const ALU: [&str; 16] =
     ["+=", "-=", "*=", "/=", "|=", "&=", "<<=", ">>=", "neg", "%=", "^=", "=", "s>>=", "endian", NULL, NULL];
@@ -23,7 +24,8 @@ impl Verifier {
     /// Logs one instruction and the end of its line: `verbose_insn`.
     pub fn verbose_insn(&mut self, idx: u32) {
         if self.log.level != 0 {
-            print_bpf_insn(&mut self.log, &self.prog.insns, idx as usize, self.allow_ptr_leaks);
+            let btf = self.btf_vmlinux.as_deref();
+            print_bpf_insn(&mut self.log, &self.prog.insns, idx as usize, self.allow_ptr_leaks, btf);
         }
     }
 }
@@ -46,10 +48,11 @@ impl std::fmt::Display for FuncName {
     }
 }
 
-/// Logs instruction `idx`: `print_bpf_insn`. Addresses of maps are hidden without `allow_ptr_leaks`.
-pub fn print_bpf_insn(log: &mut Log, insns: &[Insn], idx: usize, allow_ptr_leaks: bool) {
+/// Logs instruction `idx`: `print_bpf_insn`. Addresses of maps are hidden without `allow_ptr_leaks`; kernel functions have
+/// their names from `btf`.
+pub fn print_bpf_insn(log: &mut Log, insns: &[Insn], idx: usize, allow_ptr_leaks: bool, btf: Option<&Btf>) {
     let Some(&insn) = insns.get(idx) else { return };
-    let p = &mut Printer { log, insn };
+    let p = &mut Printer { log, insn, btf };
     match insn.class() {
         BPF_ALU | BPF_ALU64 => p.alu(),
         BPF_STX => p.stx(),
@@ -65,6 +68,7 @@ pub fn print_bpf_insn(log: &mut Log, insns: &[Insn], idx: usize, allow_ptr_leaks
 struct Printer<'a> {
     log: &'a mut Log,
     insn: Insn,
+    btf: Option<&'a Btf>,
 }
 
 impl Printer<'_> {
@@ -313,7 +317,10 @@ impl Printer<'_> {
         self.text("call ");
         match helper {
             Some(id) => self.text("bpf_").text(id.name()),
-            None if insn.src_reg() == BPF_PSEUDO_KFUNC_CALL => self.text("kernel-function"),
+            None if insn.src_reg() == BPF_PSEUDO_KFUNC_CALL => {
+                let func = self.btf.map(|btf| btf.type_name(&btf.type_or_void(insn.imm as u32)));
+                self.text(func.as_deref().unwrap_or("kernel-function"))
+            }
             None => self.text("unknown"),
         };
         self.text("#").num(i64::from(insn.imm));
@@ -328,7 +335,7 @@ mod tests {
     fn text(insns: &[Insn]) -> String {
         let sink = VecSink::default();
         let mut log = Log::new(1, 4096, Some(Box::new(sink.clone()))).unwrap();
-        print_bpf_insn(&mut log, insns, 0, true);
+        print_bpf_insn(&mut log, insns, 0, true, None);
         log.finalize().1.unwrap();
         sink.text()
     }

@@ -222,7 +222,7 @@ impl Log {
         self.push_i64(value);
     }
 
-    /// `%#llx`. The kernel's `vsnprintf` prefixes zero, too.
+    /// `%#llx`: the kernel's has its prefix for zero too.
     #[inline]
     pub fn push_hex(&mut self, value: u64) {
         self.push("0x");

@@ -568,10 +568,7 @@ mod tests {
             var_off: Tnum { value: 0, mask: 255 },
             ..unknown()
         };
-        assert_eq!(
-            text(byte),
-            "scalar(smin=smin32=0,smax=umax=smax32=umax32=255,var_off=(0x0; 0xff))".replace("0x0", "0")
-        );
+        assert_eq!(text(byte), "scalar(smin=smin32=0,smax=umax=smax32=umax32=255,var_off=(0x0; 0xff))");
         let negative = RegState { smin_value: -70000, s32_min_value: -70000, smax_value: -1, ..unknown() };
         assert_eq!(text(negative), "scalar(smin=0xfffffffffffeee90,smax=-1,smin32=0xfffeee90)");
         let constant = RegState { var_off: Tnum::constant(-5i64 as u64), precise: true, ..unknown() };

@@ -210,15 +210,13 @@ impl Tnum {
     }
 }
 
-/// As the verifier log prints it (`tnum_strn`): a constant as a number, otherwise `(value; mask)` in hexadecimal.
+/// As the verifier log prints it (`tnum_strn`): a constant where it is one, small ones in decimal; else `(value; mask)`.
 impl std::fmt::Display for Tnum {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if !self.is_const() {
-            write!(f, "({:#x}; {:#x})", self.value, self.mask)
-        } else if self.value <= u16::MAX as u64 {
-            write!(f, "{}", self.value)
-        } else {
-            write!(f, "{:#x}", self.value)
+        match self {
+            Tnum { value, mask: 0 } if *value <= u64::from(u16::MAX) => write!(f, "{value}"),
+            Tnum { value, mask: 0 } => write!(f, "{value:#x}"),
+            Tnum { value, mask } => write!(f, "({value:#x}; {mask:#x})"),
         }
     }
 }

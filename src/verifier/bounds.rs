@@ -122,6 +122,19 @@ impl RegState {
         self.smax_value = self.smax_value.min((value | (mask & i64::MAX as u64)) as i64);
         self.umin_value = self.umin_value.max(value);
         self.umax_value = self.umax_value.min(value | mask);
+
+        // The known bits and the unsigned range may have one value in common: the lower end, the largest of the known
+        // bits, or one between.
+        let next = self.var_off.step(self.umin_value);
+        if self.umin_value & !mask == value {
+            if next > self.umax_value {
+                self.set_known(self.umin_value);
+            }
+        } else if next == value | mask {
+            self.set_known(next);
+        } else if next <= self.umax_value && self.var_off.step(next) > self.umax_value {
+            self.set_known(next);
+        }
     }
 
     /// `__update_reg_bounds`: ranges learn from the known bits.

@@ -5,6 +5,7 @@ use bpftwin_uapi::insn::*;
 use bpftwin_uapi::{Errno, Insn};
 
 use super::backtrack::{LinkedReg, LinkedRegs};
+use super::insn_aux::InsnAux;
 use super::log::BPF_LOG_LEVEL;
 use super::refine::{AT_PKT_END, BEYOND_PKT_END, is_branch_taken, regs_refine_cond_op, rev_opcode};
 use super::reg_arg::RegArgType;
@@ -96,11 +97,11 @@ impl Verifier {
 
         let mut linked = LinkedRegs::default();
         if is_x && src_reg.type_ == RegType::SCALAR_VALUE && src_reg.id != 0 {
-            collect_linked_regs(&mut self.cur_state, src_reg.id, &mut linked);
+            collect_linked_regs(&mut self.cur_state, &self.insn_aux, src_reg.id, &mut linked);
         }
         let dst_id = self.cur_reg(dst).id;
         if dst_reg.type_ == RegType::SCALAR_VALUE && dst_id != 0 {
-            collect_linked_regs(&mut self.cur_state, dst_id, &mut linked);
+            collect_linked_regs(&mut self.cur_state, &self.insn_aux, dst_id, &mut linked);
         }
         if linked.len() > 1 {
             self.push_jmp_history(0, linked.pack())?;
@@ -389,8 +390,8 @@ fn find_good_pkt_pointers(st: &mut VerifierState, pkt: &RegState, range_right_op
     });
 }
 
-/// `collect_linked_regs`: registers and slots with the scalar id `id`. What does not fit is unlinked.
-fn collect_linked_regs(st: &mut VerifierState, id: u32, linked: &mut LinkedRegs) {
+/// `collect_linked_regs`: live registers, and slots, with the scalar id `id`. What does not fit is unlinked.
+fn collect_linked_regs(st: &mut VerifierState, insn_aux: &[InsnAux], id: u32, linked: &mut LinkedRegs) {
     let id = id & !BPF_ADD_CONST;
     let mut collect = |reg: &mut RegState, frameno: usize, spi_or_reg: usize, is_reg: bool| {
         if reg.type_ != RegType::SCALAR_VALUE || reg.id & !BPF_ADD_CONST != id {
@@ -401,9 +402,13 @@ fn collect_linked_regs(st: &mut VerifierState, id: u32, linked: &mut LinkedRegs)
             reg.id = 0;
         }
     };
-    for (frameno, frame) in st.frames.iter_mut().enumerate().rev() {
+    for frameno in (0..st.frames.len()).rev() {
+        let live_regs = insn_aux[st.frame_insn_idx(frameno) as usize].live_regs_before;
+        let frame = &mut st.frames[frameno];
         for (i, reg) in frame.regs[..BPF_REG_FP as usize].iter_mut().enumerate() {
-            collect(reg, frameno, i, true);
+            if live_regs >> i & 1 != 0 {
+                collect(reg, frameno, i, true);
+            }
         }
         for (i, slot) in frame.stack.iter_mut().enumerate() {
             if slot.is_spilled_reg() {

@@ -53,6 +53,15 @@ impl StackState {
         }
     }
 
+    /// `scrub_special_slot`: a write of plain bytes destroys what was spilled to the slot.
+    #[inline]
+    fn scrub_special(&mut self) {
+        self.spilled_ptr.type_ = RegType::NOT_INIT;
+        if self.is_special() {
+            self.scrub();
+        }
+    }
+
     /// Bytes of the spill that the slot holds.
     #[inline]
     fn spill_size(&self) -> usize {
@@ -281,11 +290,7 @@ impl Verifier {
         zero: bool,
         value_regno: Option<u8>,
     ) -> Result<()> {
-        let slot = self.stack_slot_mut(frame, get_spi(off));
-        slot.spilled_ptr.type_ = RegType::NOT_INIT;
-        if slot.is_special() {
-            slot.scrub();
-        }
+        self.stack_slot_mut(frame, get_spi(off)).scrub_special();
         let mut slot_type = STACK_MISC;
         if zero {
             // Zeros are trusted by later states, so the register that they come from must be exact.
@@ -365,7 +370,8 @@ impl Verifier {
                 zero_used = true;
                 continue;
             }
-            slot.spilled_ptr.type_ = RegType::NOT_INIT;
+            slot.scrub_special();
+            let old = slot.slot_type[byte];
             let mut new = STACK_MISC;
             if writing_zero && old == STACK_ZERO {
                 new = STACK_ZERO;

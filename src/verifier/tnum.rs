@@ -182,6 +182,24 @@ impl Tnum {
         self.value == other.value & !self.mask
     }
 
+    /// The smallest member above `z`; the largest one, where there is none: `tnum_step`.
+    pub const fn step(self, z: u64) -> u64 {
+        let max = self.value | self.mask;
+        if z >= max {
+            return max;
+        }
+        if z < self.value {
+            return self.value;
+        }
+        // Members are `value + s` for the submasks `s` of the mask: find the next submask above `z - value`. Ones in
+        // the known positions pass a carry on; below the highest known position that is one, every position does.
+        let distance = z - self.value;
+        let known = distance & !self.mask;
+        let below = if known == 0 { 0 } else { u64::MAX >> known.leading_zeros() };
+        let next = (distance | below | !self.mask).wrapping_add(1) & self.mask;
+        self.value | next
+    }
+
     /// The low 32 bits: `tnum_subreg`.
     #[inline]
     pub const fn subreg(self) -> Tnum {
@@ -217,6 +235,25 @@ impl std::fmt::Display for Tnum {
             Tnum { value, mask: 0 } if *value <= u64::from(u16::MAX) => write!(f, "{value}"),
             Tnum { value, mask: 0 } => write!(f, "{value:#x}"),
             Tnum { value, mask } => write!(f, "({value:#x}; {mask:#x})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn step_finds_the_next_member() {
+        for mask in 0..32u64 {
+            for value in (0..32u64).filter(|value| value & mask == 0) {
+                let tnum = Tnum { value, mask };
+                let members: Vec<u64> = (0..32).filter(|x| x & !mask == value).collect();
+                for z in 0..40 {
+                    let next = members.iter().copied().find(|&x| x > z).unwrap_or(value | mask);
+                    assert_eq!(tnum.step(z), next, "{tnum:?} {z}");
+                }
+            }
         }
     }
 }

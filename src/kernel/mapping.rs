@@ -135,18 +135,16 @@ fn reopen_read_only(backing: &Shared) -> Result<OwnedFd, Errno> {
 /// `bpf_map_show_fdinfo`.
 fn write_map_fdinfo(text: &mut String, map: &Map, possible_cpus: u32) -> std::fmt::Result {
     let attrs = &map.attrs;
-    // The alternate form of printf's %x has no prefix for zero.
-    let hex = |value: u64| if value == 0 { "0".to_owned() } else { format!("{value:#x}") };
     write!(
         text,
-        "map_type:\t{}\nkey_size:\t{}\nvalue_size:\t{}\nmax_entries:\t{}\nmap_flags:\t{}\nmap_extra:\t{}\nmemlock:\t{}\n\
+        "map_type:\t{}\nkey_size:\t{}\nvalue_size:\t{}\nmax_entries:\t{}\nmap_flags:\t{:#x}\nmap_extra:\t{:#x}\nmemlock:\t{}\n\
          map_id:\t{}\nfrozen:\t{}\n",
         attrs.map_type as u32,
         attrs.key_size,
         attrs.value_size,
         attrs.max_entries,
-        hex(attrs.map_flags.into()),
-        hex(attrs.map_extra),
+        attrs.map_flags,
+        attrs.map_extra,
         usage::map_mem_usage(map, possible_cpus),
         map.id(),
         u32::from(map.frozen()),

@@ -33,9 +33,9 @@ pub(super) const SIZEOF_HTAB_ELEM: u64 = 48;
 /// `sizeof(struct bucket)` of a hash table.
 pub(super) const SIZEOF_BUCKET: u64 = 16;
 /// `sizeof(struct bpf_array)` up to its values.
-pub(super) const SIZEOF_ARRAY: u64 = 328;
-/// Largest value of an LPM trie: `LPM_VAL_SIZE_MAX`, a node being 40 bytes.
-const LPM_VAL_SIZE_MAX: u64 = KMALLOC_MAX_SIZE - 256 - 40;
+pub(super) const SIZEOF_ARRAY: u64 = 312;
+/// Largest value of an LPM trie: `LPM_VAL_SIZE_MAX`, a node being 24 bytes.
+const LPM_VAL_SIZE_MAX: u64 = KMALLOC_MAX_SIZE - 256 - 24;
 /// `LPM_KEY_SIZE_MIN` to `LPM_KEY_SIZE_MAX`.
 const LPM_KEY_SIZE: std::ops::RangeInclusive<u32> = 5..=260;
 

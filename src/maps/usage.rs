@@ -10,9 +10,9 @@ const PAGE_SIZE: u64 = 4096;
 /// `HASHTAB_MAP_LOCK_COUNT`.
 const LOCKS: u64 = 8;
 /// `sizeof(struct bpf_htab)`.
-const SIZEOF_HTAB: u64 = 768;
+const SIZEOF_HTAB: u64 = 832;
 /// `sizeof(struct bpf_map)`, rounded as the structures that start with it are.
-const SIZEOF_MAP: u64 = 320;
+const SIZEOF_MAP: u64 = 312;
 
 /// Bytes that the kernel would account for the map.
 pub fn map_mem_usage(map: &Map, possible_cpus: u32) -> u64 {

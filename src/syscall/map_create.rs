@@ -176,7 +176,6 @@ fn map_alloc(call: &Call<'_>, map_type: MapType, attr: &MapCreate) -> Result<New
 
 /// `bpf_map_offload_map_alloc`, in a kernel whose devices cannot offload.
 fn offload_map_alloc(call: &Call<'_>, map_type: MapType, attr: &MapCreate) -> Errno {
-    const ENODEV: Errno = Errno::ENODEV;
     if !call.caps.sys_admin() {
         return Errno::EPERM;
     }
@@ -187,7 +186,7 @@ fn offload_map_alloc(call: &Call<'_>, map_type: MapType, attr: &MapCreate) -> Er
     let mut name = [0 as libc::c_char; libc::IF_NAMESIZE];
     // SAFETY: the buffer has the IF_NAMESIZE bytes that the call may fill.
     let known = unsafe { !libc::if_indextoname(attr.map_ifindex, name.as_mut_ptr()).is_null() };
-    if known { Errno::EOPNOTSUPP } else { ENODEV }
+    if known { Errno::EOPNOTSUPP } else { Errno::EINVAL }
 }
 
 /// `bpf_struct_ops_map_alloc`, as far as it does not look at the kernel's types.

@@ -7,13 +7,13 @@ use bpftwin_uapi::Errno;
 use bpftwin_uapi::attr::{BPF_OBJ_NAME_LEN, ProgLoad};
 use bpftwin_uapi::insn::{BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE};
 
+use super::subprogs::{number_subprogs, tag_of};
 use super::{Loader, prepare};
 use crate::kernel::KernelObjects;
 use crate::kernel::objects::{LoadedProgram, MapRef};
 use crate::maps::Map;
 use crate::maps::owner::MapOwner;
 use crate::progs::maps::map_type_contains_progs;
-use crate::progs::tag::bpf_prog_calc_tag;
 use crate::syscall::{Call, Result};
 use crate::verifier::bpf_check;
 use crate::verifier::input::{CheckInput, Outcome};
@@ -97,15 +97,12 @@ fn loaded_program(
     used_maps: Vec<Arc<Map>>,
     load_time: u64,
 ) -> LoadedProgram {
-    let Outcome { prog, stats, map_uses, subprog_starts, func_info, line_info, .. } = outcome;
-    let mut tag = [0; 8];
-    tag.copy_from_slice(&prog.digest[..8]);
-    let func_tags =
-        if subprog_starts.len() > 1 { subprog_tags(&prog.insns, &subprog_starts) } else { Vec::new() };
+    let Outcome { mut prog, stats, map_uses, subprog_starts, func_info, line_info, .. } = outcome;
+    let func_tags = number_subprogs(&mut prog.insns, &subprog_starts);
     let object_of = |btf: &Arc<crate::btf::Btf>| call.kernel.btfs().get(btf.id());
     LoadedProgram {
         name: padded_name(attr),
-        tag,
+        tag: tag_of(&prog.digest),
         load_time,
         // SAFETY: getuid has no preconditions.
         created_by_uid: unsafe { libc::getuid() },
@@ -128,20 +125,6 @@ fn loaded_program(
         func_tags,
         prog,
     }
-}
-
-fn subprog_tags(insns: &[bpftwin_uapi::Insn], starts: &[u32]) -> Vec<[u8; 8]> {
-    let ends = starts.iter().skip(1).map(|&end| end as usize).chain([insns.len()]);
-    starts
-        .iter()
-        .zip(ends)
-        .map(|(&start, end)| {
-            let digest = bpf_prog_calc_tag(insns.get(start as usize..end).unwrap_or_default());
-            let mut tag = [0; 8];
-            tag.copy_from_slice(&digest[..8]);
-            tag
-        })
-        .collect()
 }
 
 /// The name up to its end, which `prepare` has found, and zeros.

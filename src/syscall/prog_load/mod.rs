@@ -6,6 +6,7 @@
 pub mod attach;
 mod load;
 mod prepare;
+mod subprogs;
 
 pub(super) use load::bpf_prog_load;
 pub use prepare::{Loader, Refusal, prepare};

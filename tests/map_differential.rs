@@ -3,118 +3,15 @@
 //! Needs `CAP_SYS_ADMIN` and a live kernel of the emulated series; says so and passes where it has neither.
 //! `BPFTWIN_DIFF_ITERATIONS` sets how long it runs.
 
-use std::fs::File;
+mod twin;
+
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 
 use bpftwin::kernel::caps::{Cap, CapSet, Caps};
-use bpftwin::kernel::profile::{Profile, Series};
-use bpftwin::kernel::user_memory::UserMemory;
-use bpftwin::kernel::{Kernel, KernelSettings};
 use bpftwin_uapi::attr::{GetInfo, MapBatch, MapCreate, MapElem};
 use bpftwin_uapi::info::MapInfo;
 use bpftwin_uapi::{Cmd, Errno, MapType};
-
-/// The test's own memory, by way of a file that reports faults.
-struct OwnMemory(File);
-
-impl UserMemory for OwnMemory {
-    fn read(&self, address: u64, to: &mut [u8]) -> Result<(), Errno> {
-        self.0.read_exact_at(to, address).map_err(|_| Errno::EFAULT)
-    }
-
-    fn write(&self, address: u64, from: &[u8]) -> Result<(), Errno> {
-        self.0.write_all_at(from, address).map_err(|_| Errno::EFAULT)
-    }
-}
-
-type Memory = Arc<dyn UserMemory + Send + Sync>;
-
-fn memory() -> Memory {
-    Arc::new(OwnMemory(File::options().read(true).write(true).open("/proc/self/mem").unwrap()))
-}
-
-/// bpf(2) of the live kernel.
-fn live(cmd: Cmd, attr: u64, size: u32) -> Result<i32, Errno> {
-    // SAFETY: the attributes name memory of this test only.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, cmd as i32, attr, size) };
-    if result < 0 {
-        Err(Errno(std::io::Error::last_os_error().raw_os_error().unwrap()))
-    } else {
-        Ok(result as i32)
-    }
-}
-
-struct Pair {
-    kernel: Arc<Kernel>,
-    memory: Memory,
-}
-
-impl Pair {
-    fn emulated(&self, cmd: Cmd, attr: u64, size: u32) -> Result<i32, Errno> {
-        bpftwin::syscall::bpf(&self.kernel, &self.memory, cmd as i32, attr, size)
-    }
-}
-
-/// A kernel with these capabilities, or `None` where there is nothing to compare it with.
-fn pair(caps: Caps) -> Option<Pair> {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let Some(series) = Series::of_release(&release) else {
-        eprintln!("SKIPPED: no profile for the live kernel {release}");
-        return None;
-    };
-    let attr = MapCreate { map_type: 2, key_size: 4, value_size: 4, max_entries: 1, ..MapCreate::default() };
-    match live(Cmd::MapCreate, &raw const attr as u64, size_of::<MapCreate>() as u32) {
-        // SAFETY: the descriptor was just made and nobody else owns it.
-        Ok(fd) => drop(unsafe { OwnedFd::from_raw_fd(fd) }),
-        Err(error) => {
-            eprintln!("SKIPPED: the live kernel does not let this test use bpf(2): {error}");
-            return None;
-        }
-    }
-    let disabled = std::fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled").unwrap();
-    let kernel = Kernel::new(KernelSettings {
-        profile: Profile::new(series),
-        caps,
-        unprivileged_bpf_disabled: disabled.trim().parse().unwrap(),
-        vmlinux_btf: None,
-    });
-    Some(Pair { kernel: Arc::new(kernel), memory: memory() })
-}
-
-fn iterations(default: u32) -> u32 {
-    std::env::var("BPFTWIN_DIFF_ITERATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-/// xorshift64*
-struct Random(u64);
-
-impl Random {
-    fn new(test: u64) -> Self {
-        let seed = std::env::var("BPFTWIN_DIFF_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1u64);
-        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ test.wrapping_mul(0xff51_afd7_ed55_8ccd) | 1)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        (self.next() >> 16) % end
-    }
-
-    fn one_in(&mut self, count: u64) -> bool {
-        self.below(count) == 0
-    }
-
-    fn pick<T: Copy>(&mut self, items: &[T]) -> T {
-        items[self.below(items.len() as u64) as usize]
-    }
-}
+use twin::{Pair, Random, iterations, live, pair};
 
 /// A likely map of a type, some of whose attributes were then changed.
 fn random_map_create(random: &mut Random) -> MapCreate {
@@ -403,7 +300,8 @@ impl Maps {
     }
 }
 
-const ELEMENT_TYPES: [MapType; 10] = [
+const ELEMENT_TYPES: [MapType; 11] = [
+    MapType::LpmTrie,
     MapType::Array,
     MapType::PercpuArray,
     MapType::Hash,
@@ -432,6 +330,9 @@ fn random_element_map(random: &mut Random) -> MapCreate {
             if map_type == MapType::Array && random.one_in(3) {
                 attr.map_flags |= 1 << 10;
             }
+        }
+        MapType::LpmTrie => {
+            (attr.key_size, attr.map_flags) = (random.pick(&[5, 6, 7, 8, 9, 12, 13, 20]), 1);
         }
         MapType::Queue | MapType::Stack => attr.key_size = 0,
         MapType::ArrayOfMaps => (attr.key_size, attr.value_size) = (4, 4),
@@ -495,6 +396,14 @@ fn random_call(
     bytes(&mut first.value, 1 << 20, None);
     bytes(&mut first.values, 1 << 20, None);
     bytes(&mut first.batch, 4, Some(u64::from(maps.attr.max_entries) + 2));
+    if maps.attr.map_type == MapType::LpmTrie as u32 {
+        // Prefixes of few different data.
+        for key in first.key.chunks_exact_mut(key_size).chain(first.keys.chunks_exact_mut(key_size)) {
+            let prefixlen = random.below(key_size as u64 * 8 - 32 + 2) as u32;
+            key[..4].copy_from_slice(&prefixlen.to_ne_bytes());
+            key[4..].iter_mut().for_each(|byte| *byte = random.pick(&[0, 0, 0, 1, 128, 255]));
+        }
+    }
     buffers[1] = buffers[0].clone();
     let flags = if random.one_in(6) { random.below(9) } else { random.pick(&[0, 0, 0, 1, 2]) };
     let flags = if cmd == Cmd::MapUpdateElem || random.one_in(20) { flags } else { 0 };

@@ -143,11 +143,15 @@ impl Kernel {
     }
 
     /// The kernel's own BTF, parsed: `bpf_get_btf_vmlinux`. Without one it is `None`, as on a kernel that was built
-    /// without, and what is missing is said on standard error.
+    /// without.
     pub fn btf_vmlinux(&self) -> Option<Arc<Btf>> {
+        Some(Arc::clone(&self.vmlinux().ok()?.btf))
+    }
+
+    /// [`Kernel::btf_vmlinux`] for something that needs it: says on standard error why it is not there.
+    pub fn needed_btf_vmlinux(&self) -> Option<Arc<Btf>> {
         match self.vmlinux() {
             Ok(object) => Some(Arc::clone(&object.btf)),
-            Err(VmlinuxError::Absent) => None,
             Err(error) => {
                 self.report(&format!("bpftwin: {error}"));
                 None

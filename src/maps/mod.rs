@@ -10,6 +10,7 @@ pub mod check_btf;
 pub mod fd_array;
 pub mod htab;
 pub mod jhash;
+pub mod lpm_trie;
 pub mod lru;
 pub mod meta;
 pub mod owner;
@@ -32,6 +33,7 @@ use array::ArrayMap;
 use bloom::BloomFilter;
 use fd_array::FdArray;
 use htab::Htab;
+use lpm_trie::LpmTrie;
 pub use owner::MapOwner;
 use queue_stack::QueueStack;
 
@@ -87,6 +89,7 @@ pub enum Contents {
     Array(ArrayMap),
     FdArray(FdArray),
     Htab(Htab),
+    LpmTrie(LpmTrie),
     QueueStack(QueueStack),
     Bloom(BloomFilter),
     /// Types whose elements are not emulated.

@@ -43,6 +43,11 @@ pub fn map_mem_usage(map: &Map, possible_cpus: u32) -> u64 {
         MapType::ReuseportSockarray | MapType::Xskmap | MapType::Devmap | MapType::Sockmap => {
             SIZEOF_MAP + entries * 8
         }
+        MapType::LpmTrie => {
+            let Contents::LpmTrie(trie) = &map.contents else { return 0 };
+            let data = u64::from(attrs.key_size.saturating_sub(4));
+            (24 + data + u64::from(attrs.value_size)) * u64::from(trie.len())
+        }
         _ => SIZEOF_MAP,
     }
 }

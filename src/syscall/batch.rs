@@ -34,9 +34,9 @@ pub(super) fn bpf_map_do_batch(call: &Call<'_>) -> Result {
         (_, MapType::Array | MapType::PercpuArray | MapType::ArrayOfMaps, Cmd::MapUpdateBatch) => {
             generic_map_update_batch(call, map, &attr)
         }
-        (_, MapType::LpmTrie, _) if call.cmd != Cmd::MapLookupAndDeleteBatch => {
-            Err(super::map_elem::elements_not_emulated(call, map))
-        }
+        (Contents::LpmTrie(_), _, Cmd::MapLookupBatch) => generic_map_lookup_batch(call, map, &attr),
+        (Contents::LpmTrie(_), _, Cmd::MapUpdateBatch) => generic_map_update_batch(call, map, &attr),
+        (Contents::LpmTrie(_), _, Cmd::MapDeleteBatch) => generic_map_delete_batch(call, map, &attr),
         (_, MapType::Sockmap | MapType::Sockhash, Cmd::MapLookupBatch) => {
             Err(super::map_elem::elements_not_emulated(call, map))
         }

@@ -39,7 +39,7 @@ fn btf_new_fd(call: &Call<'_>, attr: &BtfLoad) -> Result {
 fn parse(call: &Call<'_>, attr: &BtfLoad, log: &mut Log) -> Result<Btf> {
     let mut data = buffer(attr.btf_size.into())?;
     call.memory.read(attr.btf, &mut data)?;
-    Btf::parse(data, log, &|| call.kernel.btf_vmlinux())
+    Btf::parse(data, log, &|| call.kernel.needed_btf_vmlinux())
 }
 
 /// `finalize_log`: tells the log's size where the caller's attributes have a field for it.

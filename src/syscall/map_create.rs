@@ -17,6 +17,7 @@ use crate::maps::array::ArrayMap;
 use crate::maps::bloom::BloomFilter;
 use crate::maps::fd_array::FdArray;
 use crate::maps::htab::Htab;
+use crate::maps::lpm_trie::LpmTrie;
 use crate::maps::queue_stack::QueueStack;
 use crate::maps::{Contents, Map, MapAttrs, MapState, bpf_obj_name_cpy, check_btf, meta};
 use crate::verifier::prog::VerifierMap;
@@ -167,6 +168,7 @@ fn map_alloc(call: &Call<'_>, map_type: MapType, attr: &MapCreate) -> Result<New
         | MapType::LruHash
         | MapType::LruPercpuHash
         | MapType::HashOfMaps => Contents::Htab(Htab::new(&attrs, n_buckets, profile.possible_cpus)),
+        MapType::LpmTrie => Contents::LpmTrie(LpmTrie::default()),
         MapType::Queue | MapType::Stack => Contents::QueueStack(QueueStack::default()),
         MapType::BloomFilter => Contents::Bloom(BloomFilter::new(&attrs)),
         _ => Contents::Opaque,
@@ -198,7 +200,7 @@ fn struct_ops_map_alloc(call: &Call<'_>, attr: &MapCreate) -> Errno {
             Ok(_) => call.not_emulated("struct_ops maps"),
         };
     }
-    if call.kernel.btf_vmlinux().is_none() {
+    if call.kernel.needed_btf_vmlinux().is_none() {
         return Errno::ENOTSUPP;
     }
     call.not_emulated("struct_ops maps")
@@ -215,7 +217,9 @@ fn map_btf(call: &Call<'_>, attr: &MapCreate, attrs: &MapAttrs) -> Result<MapBtf
     }
     let record = if attr.btf_value_type_id != 0 {
         let (key, value) = (attr.btf_key_type_id, attr.btf_value_type_id);
-        check_btf::map_check_btf(attrs, &object.btf, key, value, call.caps, &|| call.kernel.btf_vmlinux())?
+        check_btf::map_check_btf(attrs, &object.btf, key, value, call.caps, &|| {
+            call.kernel.needed_btf_vmlinux()
+        })?
     } else {
         None
     };

@@ -158,6 +158,7 @@ pub(super) fn bpf_map_copy_value(call: &Call<'_>, map: &Map, key: &[u8], value: 
     match &map.contents {
         Contents::Array(array) => array.lookup(attrs, key, value),
         Contents::Htab(htab) => htab.lookup(attrs, key, value),
+        Contents::LpmTrie(trie) => trie.lookup(key, value),
         Contents::FdArray(array) => {
             // Only some of them can show what they hold.
             ensure(matches!(attrs.map_type, MapType::ProgArray | MapType::ArrayOfMaps), Errno::ENOTSUPP)?;
@@ -193,6 +194,7 @@ pub(super) fn bpf_map_update_value(
             htab.update_map(attrs, key, inner, flags)
         }
         Contents::Htab(htab) => htab.update(attrs, key, value, flags, has_lock),
+        Contents::LpmTrie(trie) => trie.update(attrs, key, value, flags),
         Contents::FdArray(array) => {
             ensure(flags == BPF_ANY, Errno::EINVAL)?;
             let index = array::index_of(key)?;
@@ -215,6 +217,7 @@ pub(super) fn bpf_map_delete_value(call: &Call<'_>, map: &Map, key: &[u8]) -> Re
     match &map.contents {
         Contents::Array(_) => Err(Errno::EINVAL),
         Contents::Htab(htab) => htab.delete(key),
+        Contents::LpmTrie(trie) => trie.delete(key),
         Contents::FdArray(array) => {
             let index = array::index_of(key)?;
             ensure(index < map.attrs.max_entries, Errno::E2BIG)?;
@@ -236,6 +239,7 @@ pub(super) fn bpf_map_next_key(call: &Call<'_>, map: &Map, key: Option<&[u8]>) -
             Ok(Box::new(array::next_index(map.attrs.max_entries, key)?.to_ne_bytes()))
         }
         Contents::Htab(htab) => htab.next_key(key),
+        Contents::LpmTrie(trie) => trie.next_key(key),
         Contents::QueueStack(_) => Err(Errno::EINVAL),
         Contents::Bloom(_) => Err(Errno::EOPNOTSUPP),
         Contents::Opaque => match map.attrs.map_type {

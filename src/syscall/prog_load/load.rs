@@ -31,7 +31,11 @@ pub(in crate::syscall) fn bpf_prog_load(call: &Call<'_>) -> Result {
         cap_sys_admin: call.caps.sys_admin(),
         unprivileged_bpf_disabled: call.kernel.unprivileged_bpf_disabled() != 0,
         objects: Arc::clone(&objects) as Arc<dyn Objects>,
-        btf_vmlinux: call.kernel.btf_vmlinux(),
+        btf_vmlinux: if attr.attach_btf_id != 0 {
+            call.kernel.needed_btf_vmlinux()
+        } else {
+            call.kernel.btf_vmlinux()
+        },
         config: Arc::new(call.kernel.profile().config.clone()),
     };
     let prog = prepare(&attr, &loader).map_err(|refusal| match refusal.not_emulated {

@@ -483,6 +483,14 @@ fn btf_load_agrees_with_the_kernel() {
             compare(name, data, level, &mut buffer);
         }
     }
+    // More types than there are ids; the log does not fit in the buffer.
+    let mut b = Builder::new();
+    for _ in 0..(16 << 20) / 12 - 3 {
+        b.ty("", kind::PTR, false, 0, 0, &[]);
+    }
+    let many = b.finish();
+    compare("too many types", &many, 0, &mut buffer);
+    compare("too many types", &many, 1, &mut buffer);
     let iterations = env_number("BPFTWIN_FUZZ_ITERATIONS", 2000);
     let mut rng = Rng(env_number("BPFTWIN_FUZZ_SEED", 1) | 1 << 40);
     for i in 0..iterations {

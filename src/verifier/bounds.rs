@@ -191,6 +191,14 @@ impl RegState {
         }
         if self.s32_min_value as u32 <= self.s32_max_value as u32 {
             self.narrow_u32(self.s32_min_value as u32, self.s32_max_value as u32);
+        } else if self.u32_max_value < self.s32_min_value as u32 {
+            // The signed range wraps in the unsigned order, and only its non-negative part overlaps.
+            self.s32_min_value = self.u32_min_value as i32;
+            self.u32_max_value = self.u32_max_value.min(self.s32_max_value as u32);
+        } else if (self.s32_max_value as u32) < self.u32_min_value {
+            // Only its negative part overlaps.
+            self.s32_max_value = self.u32_max_value as i32;
+            self.u32_min_value = self.u32_min_value.max(self.s32_min_value as u32);
         }
     }
 

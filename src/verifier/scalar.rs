@@ -224,12 +224,14 @@ impl RegState {
     /// 64-bit left shift by the constant in `src`, below 64.
     pub fn scalar_lsh(&mut self, src: &RegState) {
         let (umin, umax) = (src.umin_value, src.umax_value);
-        // `<< 32` begins a sign extension: a known sign is worth keeping.
-        let by_32 = umin == 32 && umax == 32;
-        self.smax_value =
-            if by_32 && self.s32_max_value >= 0 { (self.s32_max_value as i64) << 32 } else { i64::MAX };
-        self.smin_value =
-            if by_32 && self.s32_min_value >= 0 { (self.s32_min_value as i64) << 32 } else { i64::MIN };
+        // `<< 32` begins a sign extension: the low half's sign becomes the sign.
+        if umin == 32 && umax == 32 {
+            self.smax_value = (self.s32_max_value as i64) << 32;
+            self.smin_value = (self.s32_min_value as i64) << 32;
+        } else {
+            self.smax_value = i64::MAX;
+            self.smin_value = i64::MIN;
+        }
         if self.umax_value > 1 << (63 - umax) {
             self.umin_value = 0;
             self.umax_value = u64::MAX;

@@ -1,0 +1,395 @@
+//! Calls of helpers with all kinds of arguments, verified by the live kernel and by the emulated one: same errno, same log.
+//!
+//! Needs a kernel of the emulated series and the right to load programs; says so and passes where it has neither.
+
+mod live;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use bpftwin::btf::Btf;
+use bpftwin::progs::has_prog_type;
+use bpftwin::syscall::prog_load::attach::fixup_attach_type;
+use bpftwin::syscall::prog_load::{Loader, prepare};
+use bpftwin::verifier::bpf_check;
+use bpftwin::verifier::input::CheckInput;
+use bpftwin::verifier::log::LogSink;
+use bpftwin::verifier::prog::{MapContents, Objects, TargetProg, VerifierMap};
+use bpftwin_uapi::attr::*;
+use bpftwin_uapi::insn::*;
+use bpftwin_uapi::{AttachType, Cmd, Errno, HelperId, Insn, MapType, ProgType};
+use live::can_load;
+
+const LOG_SIZE: usize = 1 << 17;
+
+/// A map that nobody writes to.
+struct Contents {
+    size: u32,
+}
+
+impl MapContents for Contents {
+    fn frozen(&self) -> bool {
+        false
+    }
+
+    fn read_value(&self, off: u32, buf: &mut [u8]) -> Result<(), Errno> {
+        if off as usize + buf.len() > self.size as usize {
+            return Err(Errno::EINVAL);
+        }
+        buf.fill(0);
+        Ok(())
+    }
+}
+
+struct Maps(BTreeMap<i32, Arc<VerifierMap>>);
+
+impl Objects for Maps {
+    fn map_by_fd(&self, fd: i32) -> Result<Arc<VerifierMap>, Errno> {
+        self.0.get(&fd).cloned().ok_or(Errno::EBADF)
+    }
+
+    fn btf_by_fd(&self, _fd: i32) -> Result<Arc<Btf>, Errno> {
+        Err(Errno::EBADF)
+    }
+
+    fn prog_by_fd(&self, _fd: i32) -> Result<TargetProg, Errno> {
+        Err(Errno::EBADF)
+    }
+
+    fn read_user(&self, address: u64, buf: &mut [u8]) -> Result<(), Errno> {
+        // SAFETY: all addresses here are of live buffers of this process.
+        unsafe { std::ptr::copy_nonoverlapping(address as *const u8, buf.as_mut_ptr(), buf.len()) };
+        Ok(())
+    }
+}
+
+#[derive(Clone)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl LogSink for Sink {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
+        let mut text = self.0.lock().unwrap();
+        let (start, end) = (offset as usize, offset as usize + bytes.len());
+        if text.len() < end {
+            text.resize(end, 0);
+        }
+        text[start..end].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), Errno> {
+        let text = self.0.lock().unwrap();
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            *byte = text.get(offset as usize + i).copied().unwrap_or(0);
+        }
+        Ok(())
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    let text = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let untimed = |line: &&str| !line.starts_with("verification time");
+    text.lines().filter(untimed).collect::<Vec<_>>().join("\n")
+}
+
+/// Both answers to one load.
+struct Answers {
+    kernel: (i32, String),
+    emulated: (i32, String),
+    not_emulated: Option<String>,
+}
+
+fn load(maps: &Arc<Maps>, prog_type: ProgType, insns: &[Insn]) -> Answers {
+    let mut buf = vec![0u8; LOG_SIZE];
+    let mut attr: ProgLoad = bytemuck::Zeroable::zeroed();
+    attr.prog_type = prog_type as u32;
+    attr.expected_attach_type = match prog_type {
+        ProgType::CgroupSockAddr => AttachType::CgroupInet4Connect as u32,
+        ProgType::CgroupSockopt => AttachType::CgroupGetsockopt as u32,
+        ProgType::SkLookup => AttachType::SkLookup as u32,
+        ProgType::Netfilter => AttachType::Netfilter as u32,
+        _ => fixup_attach_type(Some(prog_type), 0),
+    };
+    attr.insns = insns.as_ptr() as u64;
+    attr.insn_cnt = insns.len() as u32;
+    attr.license = c"GPL".as_ptr() as u64;
+    attr.log_level = 2;
+    attr.log_buf = buf.as_mut_ptr() as u64;
+    attr.log_size = buf.len() as u32;
+    attr.prog_flags = if prog_type == ProgType::Syscall { BPF_F_SLEEPABLE } else { 0 };
+
+    // SAFETY: the attributes point to memory that outlives the call, and its size is that of 6.18's structure.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, Cmd::ProgLoad as i32, &raw mut attr, ATTR_SIZE) };
+    let errno = if fd < 0 { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 };
+    if fd >= 0 {
+        // SAFETY: the descriptor is ours alone.
+        unsafe { libc::close(fd as i32) };
+    }
+    let kernel = (errno, text(&buf));
+
+    let loader = Loader {
+        cap_bpf: true,
+        cap_perfmon: true,
+        cap_net_admin: true,
+        cap_sys_admin: true,
+        unprivileged_bpf_disabled: true,
+        objects: maps.clone(),
+        btf_vmlinux: None,
+        config: Arc::default(),
+    };
+    let prog = match prepare(&attr, &loader) {
+        Ok(prog) => prog,
+        Err(refusal) => {
+            let not_emulated = refusal.not_emulated.map(|what| what.into_owned());
+            return Answers { kernel, emulated: (refusal.errno.0, String::new()), not_emulated };
+        }
+    };
+    let sink = Sink(Arc::default());
+    let outcome = bpf_check(CheckInput {
+        prog,
+        attr,
+        objects: maps.clone(),
+        btf_vmlinux: None,
+        log_sink: Some(Box::new(sink.clone())),
+    });
+    let errno = outcome.result.err().map_or(0, |errno| errno.0);
+    let log = text(&sink.0.lock().unwrap());
+    Answers { kernel, emulated: (errno, log), not_emulated: outcome.not_emulated }
+}
+
+fn create(map_type: MapType, key_size: u32, value_size: u32, max_entries: u32) -> Option<(i32, VerifierMap)> {
+    let mut attr: MapCreate = bytemuck::Zeroable::zeroed();
+    attr.map_type = map_type as u32;
+    attr.key_size = key_size;
+    attr.value_size = value_size;
+    attr.max_entries = max_entries;
+    // SAFETY: plain attributes; the size is that of the structure.
+    let fd = unsafe {
+        libc::syscall(libc::SYS_bpf, Cmd::MapCreate as i32, &raw mut attr, size_of::<MapCreate>())
+    };
+    let map = VerifierMap {
+        identity: fd as u64,
+        map_type,
+        key_size,
+        value_size,
+        max_entries,
+        map_flags: 0,
+        map_extra: 0,
+        name: String::new(),
+        record: None,
+        btf: None,
+        btf_value_type_id: 0,
+        inner_map_meta: None,
+        offloaded: false,
+        excl_prog_sha: None,
+        contents: Arc::new(Contents { size: value_size }),
+    };
+    (fd >= 0).then_some((fd as i32, map))
+}
+
+/// Small, fast and the same on every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % n
+    }
+}
+
+fn mov(dst: u8, src: u8) -> Insn {
+    Insn::new(BPF_ALU64 | BPF_MOV | BPF_X, dst, src, 0, 0)
+}
+
+fn mov_imm(dst: u8, imm: i32) -> Insn {
+    Insn::new(BPF_ALU64 | BPF_MOV | BPF_K, dst, 0, 0, imm)
+}
+
+fn add_imm(dst: u8, imm: i32) -> Insn {
+    Insn::new(BPF_ALU64 | BPF_ADD | BPF_K, dst, 0, 0, imm)
+}
+
+fn call(func: i32) -> Insn {
+    Insn::new(BPF_JMP | BPF_CALL, 0, 0, 0, func)
+}
+
+fn ldx(size: u8, dst: u8, src: u8, off: i16) -> Insn {
+    Insn::new(BPF_LDX | size | BPF_MEM, dst, src, off, 0)
+}
+
+fn ld_map(dst: u8, fd: i32) -> [Insn; 2] {
+    [
+        Insn::new(BPF_LD | BPF_IMM | BPF_DW, dst, BPF_PSEUDO_MAP_FD, 0, fd),
+        Insn::new(0, 0, 0, 0, 0),
+    ]
+}
+
+/// Puts something random into register `dst`. R6: the context; R7: a value of the hash map; R8: an unknown scalar;
+/// R9: where the context has one, a packet pointer. `fp[-64..-32]` is initialised.
+fn random_arg(random: &mut Random, fds: &[i32], dst: u8, has_packet: bool, insns: &mut Vec<Insn>) {
+    match random.below(20) {
+        0 | 1 => insns.push(mov(dst, 6)),
+        2 => insns.push(mov(dst, 7)),
+        3 => {
+            insns.push(mov(dst, 7));
+            insns.push(add_imm(dst, [4, 40, 64][random.below(3)]));
+        }
+        4 => insns.push(mov(dst, 8)),
+        5 | 6 => {
+            insns.push(mov(dst, 8));
+            insns.push(Insn::new(BPF_ALU64 | BPF_AND | BPF_K, dst, 0, 0, [7, 31, 63, 511][random.below(4)]));
+        }
+        7..=9 => {
+            insns.push(mov(dst, 10));
+            insns.push(add_imm(dst, [-64, -40, -32, -8, -512, -61][random.below(6)]));
+        }
+        10..=12 => insns.push(mov_imm(dst, [0, 1, 4, 8, 16, 24, 32, 64, -1, 100][random.below(10)])),
+        13..=16 => insns.extend(ld_map(dst, fds[random.below(fds.len())])),
+        17 if has_packet => insns.push(mov(dst, 9)),
+        18 if has_packet => {
+            insns.push(mov(dst, 9));
+            insns.push(add_imm(dst, 4));
+        }
+        19 => {}
+        _ => insns.push(mov_imm(dst, 0)),
+    }
+}
+
+fn has_packet(prog_type: ProgType) -> bool {
+    matches!(
+        prog_type,
+        ProgType::SchedCls
+            | ProgType::SchedAct
+            | ProgType::Xdp
+            | ProgType::LwtIn
+            | ProgType::LwtXmit
+            | ProgType::SkSkb
+            | ProgType::CgroupSkb
+    )
+}
+
+/// A value of the hash map into R7, an unknown scalar into R8, a packet pointer into R9; then a random call or two, and
+/// a use of the result.
+fn random_program(random: &mut Random, prog_type: ProgType, fds: &[i32]) -> Vec<Insn> {
+    let mut insns = vec![mov(6, 1)];
+    for i in 0..4 {
+        insns.push(Insn::new(BPF_ST | BPF_DW | BPF_MEM, 10, 0, -64 + 8 * i, i32::from(i)));
+    }
+    let packet = has_packet(prog_type);
+    if packet {
+        let (data, end) = if prog_type == ProgType::Xdp { (0, 4) } else { (76, 80) };
+        insns.push(ldx(BPF_W, 9, 6, data));
+        insns.push(ldx(BPF_W, 2, 6, end));
+        insns.push(mov(3, 9));
+        insns.push(add_imm(3, 16));
+        insns.push(Insn::new(BPF_JMP | BPF_JLE | BPF_X, 3, 2, 2, 0));
+        insns.push(mov_imm(0, 0));
+        insns.push(Insn::new(BPF_JMP | BPF_EXIT, 0, 0, 0, 0));
+    }
+    insns.extend(ld_map(1, fds[0]));
+    insns.push(mov(2, 10));
+    insns.push(add_imm(2, -64));
+    insns.push(call(HelperId::MapLookupElem as i32));
+    insns.push(Insn::new(BPF_JMP | BPF_JNE | BPF_K, 0, 0, 2, 0));
+    insns.push(mov_imm(0, 0));
+    insns.push(Insn::new(BPF_JMP | BPF_EXIT, 0, 0, 0, 0));
+    insns.push(mov(7, 0));
+    insns.push(ldx(BPF_DW, 8, 7, 0));
+    for _ in 0..1 + random.below(2) {
+        let func = random.below(HelperId::ALL.len() + 1) as i32;
+        for regno in 1..=5 {
+            random_arg(random, fds, regno, packet, &mut insns);
+        }
+        insns.push(call(func));
+        match random.below(4) {
+            0 => insns.push(mov(8, 0)),
+            1 => {
+                insns.push(Insn::new(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1, 0));
+                insns.push(ldx(BPF_DW, 1, 0, 0));
+            }
+            2 => {
+                insns.push(mov(1, 0));
+                let release = [HelperId::SkRelease, HelperId::RingbufDiscard, HelperId::RingbufSubmit];
+                insns.push(mov_imm(2, 0));
+                insns.push(Insn::new(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 1, 0));
+                insns.push(call(release[random.below(3)] as i32));
+            }
+            _ => {}
+        }
+    }
+    insns.push(mov_imm(0, 0));
+    insns.push(Insn::new(BPF_JMP | BPF_EXIT, 0, 0, 0, 0));
+    insns
+}
+
+#[test]
+fn random_calls_agree_with_the_kernel() {
+    if !can_load() {
+        return;
+    }
+    let count = std::env::var("HELPER_CALLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
+    let seed = std::env::var("HELPER_CALLS_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(1u64);
+    let kinds = [
+        (MapType::Hash, 8, 48, 8),
+        (MapType::Array, 4, 48, 8),
+        (MapType::PercpuArray, 4, 32, 4),
+        (MapType::ProgArray, 4, 4, 8),
+        (MapType::PerfEventArray, 4, 4, 2),
+        (MapType::StackTrace, 4, 800, 8),
+        (MapType::CgroupArray, 4, 4, 1),
+        (MapType::Devmap, 4, 4, 4),
+        (MapType::Cpumap, 4, 4, 2),
+        (MapType::Xskmap, 4, 4, 4),
+        (MapType::Sockmap, 4, 4, 4),
+        (MapType::Sockhash, 8, 4, 4),
+        (MapType::Queue, 0, 16, 4),
+        (MapType::BloomFilter, 0, 8, 4),
+        (MapType::Ringbuf, 0, 0, 4096),
+        (MapType::UserRingbuf, 0, 0, 4096),
+        (MapType::ReuseportSockarray, 4, 8, 4),
+    ];
+    let mut fds = Vec::new();
+    let mut maps = BTreeMap::new();
+    for (map_type, key_size, value_size, max_entries) in kinds {
+        if let Some((fd, map)) = create(map_type, key_size, value_size, max_entries) {
+            fds.push(fd);
+            maps.insert(fd, Arc::new(map));
+        }
+    }
+    let maps = Arc::new(Maps(maps));
+    let types: Vec<ProgType> = ProgType::ALL
+        .iter()
+        .copied()
+        .filter(|&prog_type| {
+            let needs_target =
+                matches!(prog_type, ProgType::Tracing | ProgType::Lsm | ProgType::Ext | ProgType::StructOps);
+            has_prog_type(prog_type) && !needs_target
+        })
+        .collect();
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let (mut accepted, mut skipped, mut failures) = (0, BTreeMap::<String, u32>::new(), 0);
+    for n in 0..count {
+        let prog_type = types[random.below(types.len())];
+        let insns = random_program(&mut random, prog_type, &fds);
+        let answers = load(&maps, prog_type, &insns);
+        if let Some(what) = answers.not_emulated {
+            *skipped.entry(what).or_default() += 1;
+            continue;
+        }
+        accepted += u32::from(answers.kernel.0 == 0);
+        if answers.kernel != answers.emulated {
+            failures += 1;
+            if failures <= 5 {
+                eprintln!(
+                    "=== {n} {prog_type:?}\n--- kernel: {}\n{}\n--- emulated: {}\n{}",
+                    answers.kernel.0, answers.kernel.1, answers.emulated.0, answers.emulated.1
+                );
+            }
+        }
+    }
+    eprintln!("{count} programs, {accepted} accepted, {failures} differ, not emulated: {skipped:?}");
+    assert_eq!(failures, 0);
+}

@@ -8,18 +8,22 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bpftwin::btf::Btf;
+use bpftwin::helpers::{ProgCtx, get_helper_proto};
 use bpftwin::progs::has_prog_type;
 use bpftwin::syscall::prog_load::attach::fixup_attach_type;
 use bpftwin::syscall::prog_load::{Loader, prepare};
 use bpftwin::verifier::bpf_check;
 use bpftwin::verifier::input::CheckInput;
 use bpftwin::verifier::log::LogSink;
-use bpftwin::verifier::prog::{MapContents, Objects, TargetProg, VerifierMap};
+use bpftwin::verifier::prog::{MapContents, Objects, Prog, TargetProg, VerifierMap};
+use bpftwin::verifier::reg_type::ArgType;
 use bpftwin_uapi::attr::*;
 use bpftwin_uapi::insn::*;
 use bpftwin_uapi::{AttachType, Cmd, Errno, HelperId, Insn, MapType, ProgType};
 use live::can_load;
 
+/// `BPF_F_RDONLY_PROG`
+const BPF_F_RDONLY_PROG: u32 = 1 << 7;
 const LOG_SIZE: usize = 1 << 17;
 
 /// A map that nobody writes to.
@@ -90,7 +94,15 @@ fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     let text = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let untimed = |line: &&str| !line.starts_with("verification time");
-    text.lines().filter(untimed).collect::<Vec<_>>().join("\n")
+    text.lines().filter(untimed).map(without_addresses).collect::<Vec<_>>().join("\n")
+}
+
+/// Addresses of maps are the kernel's own.
+fn without_addresses(line: &str) -> String {
+    match line.find("0xffff") {
+        Some(at) if line.contains("(18) r") => format!("{}MAP{}", &line[..at], &line[at + 18..]),
+        _ => line.to_owned(),
+    }
 }
 
 /// Both answers to one load.
@@ -165,16 +177,16 @@ fn create(map_type: MapType, key_size: u32, value_size: u32, max_entries: u32) -
     attr.value_size = value_size;
     attr.max_entries = max_entries;
     // SAFETY: plain attributes; the size is that of the structure.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_bpf, Cmd::MapCreate as i32, &raw mut attr, size_of::<MapCreate>())
-    };
+    let fd =
+        unsafe { libc::syscall(libc::SYS_bpf, Cmd::MapCreate as i32, &raw mut attr, size_of::<MapCreate>()) };
     let map = VerifierMap {
         identity: fd as u64,
         map_type,
         key_size,
         value_size,
         max_entries,
-        map_flags: 0,
+        // Lookups in device maps point into the map itself, which is therefore read-only to programs.
+        map_flags: if map_type == MapType::Devmap { BPF_F_RDONLY_PROG } else { 0 },
         map_extra: 0,
         name: String::new(),
         record: None,
@@ -221,10 +233,7 @@ fn ldx(size: u8, dst: u8, src: u8, off: i16) -> Insn {
 }
 
 fn ld_map(dst: u8, fd: i32) -> [Insn; 2] {
-    [
-        Insn::new(BPF_LD | BPF_IMM | BPF_DW, dst, BPF_PSEUDO_MAP_FD, 0, fd),
-        Insn::new(0, 0, 0, 0, 0),
-    ]
+    [Insn::new(BPF_LD | BPF_IMM | BPF_DW, dst, BPF_PSEUDO_MAP_FD, 0, fd), Insn::new(0, 0, 0, 0, 0)]
 }
 
 /// Puts something random into register `dst`. R6: the context; R7: a value of the hash map; R8: an unknown scalar;
@@ -255,6 +264,48 @@ fn random_arg(random: &mut Random, fds: &[i32], dst: u8, has_packet: bool, insns
         }
         19 => {}
         _ => insns.push(mov_imm(dst, 0)),
+    }
+}
+
+/// Puts something into register `dst` that has a good chance to be what the argument asks for.
+fn fitting_arg(random: &mut Random, fds: &[i32], arg_type: ArgType, dst: u8, insns: &mut Vec<Insn>) {
+    match arg_type.base() {
+        ArgType::ARG_DONTCARE => {}
+        ArgType::ARG_CONST_MAP_PTR => insns.extend(ld_map(dst, fds[random.below(3 * fds.len()) % fds.len()])),
+        ArgType::ARG_PTR_TO_CTX => insns.push(mov(dst, 6)),
+        ArgType::ARG_CONST_SIZE | ArgType::ARG_CONST_SIZE_OR_ZERO => match random.below(3) {
+            0 => insns.push(mov_imm(dst, [0, 4, 8, 16, 24, 32][random.below(6)])),
+            1 => {
+                insns.push(mov(dst, 8));
+                insns.push(Insn::new(BPF_ALU64 | BPF_AND | BPF_K, dst, 0, 0, [7, 15, 31][random.below(3)]));
+            }
+            _ => {
+                insns.push(mov(dst, 8));
+                insns.push(Insn::new(BPF_ALU64 | BPF_AND | BPF_K, dst, 0, 0, 15));
+                insns.push(add_imm(dst, 1));
+            }
+        },
+        ArgType::ARG_CONST_ALLOC_SIZE_OR_ZERO => insns.push(mov_imm(dst, 8 * random.below(4) as i32)),
+        ArgType::ARG_PTR_TO_MEM
+        | ArgType::ARG_PTR_TO_MAP_KEY
+        | ArgType::ARG_PTR_TO_MAP_VALUE
+        | ArgType::ARG_PTR_TO_STACK => match random.below(4) {
+            0 => insns.push(mov(dst, 7)),
+            1 if arg_type.may_be_null() => insns.push(mov_imm(dst, 0)),
+            2 => {
+                insns.push(mov(dst, 10));
+                insns.push(add_imm(dst, [-104, -96, -80][random.below(3)]));
+            }
+            _ => {
+                insns.push(mov(dst, 10));
+                insns.push(add_imm(dst, [-64, -48, -40][random.below(3)]));
+            }
+        },
+        _ => match random.below(3) {
+            0 => insns.push(mov_imm(dst, 0)),
+            1 => insns.push(mov_imm(dst, 1)),
+            _ => insns.push(mov(dst, 8)),
+        },
     }
 }
 
@@ -299,12 +350,26 @@ fn random_program(random: &mut Random, prog_type: ProgType, fds: &[i32]) -> Vec<
     insns.push(mov(7, 0));
     insns.push(ldx(BPF_DW, 8, 7, 0));
     for _ in 0..1 + random.below(2) {
-        let func = random.below(HelperId::ALL.len() + 1) as i32;
+        let prog = Prog { bpf_capable: true, perfmon_capable: true, ..Prog::new(prog_type, Vec::new()) };
+        let (mut func, mut proto) = (0, Err(Errno::EINVAL));
+        // Mostly helpers that the program may call.
+        for _ in 0..8 {
+            func = random.below(HelperId::ALL.len() + 1) as i32;
+            proto = get_helper_proto(func, &ProgCtx::of(&prog));
+            if proto.is_ok() {
+                break;
+            }
+        }
         for regno in 1..=5 {
-            random_arg(random, fds, regno, packet, &mut insns);
+            match proto {
+                Ok((_, proto)) if random.below(20) != 0 => {
+                    fitting_arg(random, fds, proto.arg_type[regno as usize - 1], regno, &mut insns);
+                }
+                _ => random_arg(random, fds, regno, packet, &mut insns),
+            }
         }
         insns.push(call(func));
-        match random.below(4) {
+        match random.below(8) {
             0 => insns.push(mov(8, 0)),
             1 => {
                 insns.push(Insn::new(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1, 0));

@@ -446,7 +446,10 @@ fn memory_accesses_agree_with_the_kernel() {
     for _ in 0..count {
         let prog_type =
             rng.pick(&[ProgType::Xdp, ProgType::SocketFilter, ProgType::SchedCls, ProgType::SockOps]);
-        let flags = if rng.one_in(6) { BPF_F_STRICT_ALIGNMENT } else { 0 };
+        let mut flags = if rng.one_in(6) { BPF_F_STRICT_ALIGNMENT } else { 0 };
+        if rng.one_in(3) {
+            flags |= BPF_F_TEST_STATE_FREQ;
+        }
         let insns = generate(&mut rng, prog_type, &fds);
         let attr = load_attr(prog_type, flags, &insns);
         let (theirs, their_log) = kernel_answer(&attr);

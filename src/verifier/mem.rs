@@ -176,7 +176,7 @@ impl Verifier {
             RegType::PTR_TO_BTF_ID if !reg_type.may_be_null() => {
                 return self.not_emulated("access through PTR_TO_BTF_ID");
             }
-            RegType::PTR_TO_BUF => {
+            RegType::PTR_TO_BUF if !reg_type.may_be_null() => {
                 if rdonly && write {
                     return self.cannot_write_into(regno, reg_type);
                 }

@@ -3,6 +3,8 @@
 //! The kernel writes `log_true_size` back once verification has run, which tells how far a load got.
 //! Needs a kernel of the emulated series and the right to load programs; says so and passes where it has neither.
 
+mod live;
+
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -198,21 +200,6 @@ fn can_load() -> bool {
     able
 }
 
-/// Effective capabilities of this thread.
-fn set_effective(caps: u64) {
-    #[repr(C)]
-    struct Header(u32, i32);
-    let mut header = Header(0x2008_0522, 0);
-    let mut data = [[0u32; 3]; 2];
-    // SAFETY: version 3 of the calls takes two elements; all pointers are to live objects.
-    unsafe {
-        assert_eq!(libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()), 0);
-        data[0][0] = caps as u32 & data[0][1];
-        data[1][0] = (caps >> 32) as u32 & data[1][1];
-        assert_eq!(libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()), 0);
-    }
-}
-
 #[test]
 fn checks_before_verification_agree_with_the_kernel() {
     if !can_load() {
@@ -231,7 +218,7 @@ fn checks_before_verification_agree_with_the_kernel() {
         let cases = &cases;
         differences += std::thread::scope(|scope| {
             let compare = move || {
-                set_effective(caps);
+                live::set_effective(caps);
                 let has = |cap: u64| caps & (cap | SYS_ADMIN) != 0;
                 compare(cases, has(BPF), has(PERFMON), has(NET_ADMIN))
             };

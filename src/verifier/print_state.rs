@@ -12,6 +12,7 @@ use super::prog::VerifierMap;
 use super::reg_type::RegType;
 use super::reg_type::flag::*;
 use super::state::*;
+use crate::btf::Btf;
 
 /// Columns that an instruction takes before its state, at least: `BPF_LOG_ALIGNMENT`.
 const BPF_LOG_ALIGNMENT: u64 = 40;
@@ -66,7 +67,11 @@ impl Verifier {
     pub fn print_cur_state(&mut self, frameno: usize, print_all: bool) {
         let scratched = if print_all { Scratched::ALL } else { self.scratched };
         if self.log.level != 0 {
-            let mut printer = StatePrinter { log: &mut self.log, maps: &self.maps };
+            let mut printer = StatePrinter {
+                log: &mut self.log,
+                maps: &self.maps,
+                btf_vmlinux: self.btf_vmlinux.as_deref(),
+            };
             printer.print_verifier_state(&self.cur_state, frameno, scratched);
         }
         if !print_all {
@@ -78,7 +83,11 @@ impl Verifier {
     pub fn print_verifier_state(&mut self, state: &VerifierState, frameno: usize, print_all: bool) {
         let scratched = if print_all { Scratched::ALL } else { self.scratched };
         if self.log.level != 0 {
-            let mut printer = StatePrinter { log: &mut self.log, maps: &self.maps };
+            let mut printer = StatePrinter {
+                log: &mut self.log,
+                maps: &self.maps,
+                btf_vmlinux: self.btf_vmlinux.as_deref(),
+            };
             printer.print_verifier_state(state, frameno, scratched);
         }
         if !print_all {
@@ -93,7 +102,8 @@ impl Verifier {
             return self.mark_verifier_state_clean();
         }
         self.print_insn_prefix();
-        let mut printer = StatePrinter { log: &mut self.log, maps: &self.maps };
+        let mut printer =
+            StatePrinter { log: &mut self.log, maps: &self.maps, btf_vmlinux: self.btf_vmlinux.as_deref() };
         printer.print_verifier_state(&self.cur_state, frameno, self.scratched);
         self.mark_verifier_state_clean();
     }
@@ -217,6 +227,8 @@ pub struct StatePrinter<'a> {
     pub log: &'a mut Log,
     /// [`Verifier::maps`]
     pub maps: &'a [Arc<VerifierMap>],
+    /// BTF of the kernel, which has the names of its structures.
+    pub btf_vmlinux: Option<&'a Btf>,
 }
 
 impl StatePrinter<'_> {
@@ -369,9 +381,21 @@ impl StatePrinter<'_> {
                 return self.verbose_snum((reg.var_off.value as i64).wrapping_add(i64::from(reg.off)));
             }
         }
+        if t.base() == RegType::PTR_TO_BTF_ID && reg.btf() == 0 {
+            self.print_kernel_type(reg.btf_id());
+        }
         self.log.push_byte(b'(');
         self.print_attributes(reg);
         self.log.push_byte(b')');
+    }
+
+    /// `btf_type_name`, of a type of the kernel.
+    fn print_kernel_type(&mut self, btf_id: u32) {
+        if let Some(btf) = self.btf_vmlinux
+            && let Some(t) = btf.type_by_id(btf_id)
+        {
+            self.log.push(&btf.type_name(&t));
+        }
     }
 
     fn print_attributes(&mut self, reg: &RegState) {
@@ -535,7 +559,8 @@ mod tests {
     fn text(reg: RegState) -> String {
         let sink = VecSink::default();
         let mut log = Log::new(2, 4096, Some(Box::new(sink.clone()))).unwrap();
-        StatePrinter { log: &mut log, maps: &[] }.print_reg_state(&FuncState::default(), &reg);
+        StatePrinter { log: &mut log, maps: &[], btf_vmlinux: None }
+            .print_reg_state(&FuncState::default(), &reg);
         log.finalize().1.unwrap();
         sink.text()
     }

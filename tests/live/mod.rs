@@ -1,5 +1,7 @@
 //! Loads into the live kernel, for tests that compare with it.
 
+#![allow(dead_code)]
+
 use bpftwin_uapi::attr::{ATTR_SIZE, BPF_F_SLEEPABLE, ProgLoad};
 use bpftwin_uapi::insn::*;
 use bpftwin_uapi::{Cmd, Insn, ProgType};
@@ -55,4 +57,19 @@ pub fn can_load() -> bool {
         eprintln!("SKIPPED: no right to load programs, or not a 6.18 kernel");
     }
     able
+}
+
+/// Effective capabilities of this thread.
+pub fn set_effective(caps: u64) {
+    #[repr(C)]
+    struct Header(u32, i32);
+    let mut header = Header(0x2008_0522, 0);
+    let mut data = [[0u32; 3]; 2];
+    // SAFETY: version 3 of the calls takes two elements; all pointers are to live objects.
+    unsafe {
+        assert_eq!(libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()), 0);
+        data[0][0] = caps as u32 & data[0][1];
+        data[1][0] = (caps >> 32) as u32 & data[1][1];
+        assert_eq!(libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()), 0);
+    }
 }

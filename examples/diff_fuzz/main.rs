@@ -1,0 +1,317 @@
+//! Differential fuzzing: random BPF programs through this verifier and the live kernel's, errno and log compared.
+//!
+//! Needs a kernel of the emulated series and the right to load programs.
+
+mod btf;
+mod case;
+mod generator;
+mod kernel;
+mod minimize;
+mod ours;
+mod report;
+mod rng;
+mod runner;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bpftwin::kernel::config::KernelConfig;
+use clap::Parser;
+
+use case::Case;
+use generator::Profiles;
+use kernel::World;
+use runner::{Divergence, Runner, Verdict};
+
+thread_local! {
+    /// Where the last panic of this thread happened.
+    pub static PANIC_PLACE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Programs that take longer than this are reported as hanging.
+const HANG: Duration = Duration::from_secs(120);
+
+#[derive(Parser)]
+struct Options {
+    /// Programs of another seed are other programs.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Number of programs.
+    #[arg(long, default_value_t = 10_000)]
+    count: u64,
+    /// Number of the first program.
+    #[arg(long, default_value_t = 0)]
+    start: u64,
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// Load into the live kernel alone, to see what it makes of the programs.
+    #[arg(long)]
+    kernel_only: bool,
+    /// Verify here alone.
+    #[arg(long)]
+    ours_only: bool,
+    /// Compares one stored program and shows both logs.
+    #[arg(long, value_name = "FILE")]
+    replay: Vec<PathBuf>,
+    /// Prints programs instead of running them.
+    #[arg(long)]
+    print: bool,
+    /// Where divergent programs are stored.
+    #[arg(long, default_value = "target/diff-fuzz")]
+    out: PathBuf,
+    /// Programs minimised of each kind of divergence.
+    #[arg(long, default_value_t = 1)]
+    examples: usize,
+    /// Kinds of divergence that are shown.
+    #[arg(long, default_value_t = 30)]
+    show: usize,
+}
+
+/// One kind of divergence.
+#[derive(Default)]
+struct Bucket {
+    count: u64,
+    /// The first few programs, by number.
+    examples: BTreeMap<u64, (Case, Divergence)>,
+}
+
+#[derive(Default)]
+struct Summary {
+    accepted: u64,
+    rejected: u64,
+    equal: u64,
+    not_emulated: BTreeMap<String, u64>,
+    buckets: BTreeMap<String, Bucket>,
+    /// Last lines of rejected programs' logs.
+    reasons: BTreeMap<String, u64>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(|place| format!("{}:{}", place.file(), place.line()));
+        PANIC_PLACE.with(|last| *last.borrow_mut() = place.unwrap_or_default());
+    }));
+    let world = match World::new() {
+        Ok(world) => Arc::new(world),
+        Err(message) => {
+            eprintln!("diff-fuzz: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    if !options.replay.is_empty() {
+        return replay(&options, &world);
+    }
+    let profiles = Profiles::new(&KernelConfig::of_host().unwrap_or_default());
+    if options.print {
+        for index in options.start..options.start + options.count {
+            println!(
+                "program {index}\n{}",
+                report::program(&generator::generate(&world, &profiles, options.seed, index))
+            );
+        }
+        return ExitCode::SUCCESS;
+    }
+    let summary = Mutex::new(Summary::default());
+    let next = AtomicU64::new(0);
+    let done = AtomicU64::new(0);
+    let started = Instant::now();
+    let running: Vec<Mutex<Option<(u64, Instant)>>> = (0..options.jobs).map(|_| Mutex::new(None)).collect();
+    std::thread::scope(|scope| {
+        for job in 0..options.jobs {
+            let (world, profiles, options, summary) = (&world, &profiles, &options, &summary);
+            let (next, done, running) = (&next, &done, &running);
+            std::thread::Builder::new()
+                .stack_size(64 << 20)
+                .spawn_scoped(scope, move || {
+                    let mut runner = Runner::new(Arc::clone(world));
+                    loop {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        if number >= options.count {
+                            break;
+                        }
+                        let index = options.start + number;
+                        *lock(&running[job]) = Some((index, Instant::now()));
+                        work(&mut runner, profiles, options, index, summary);
+                        *lock(&running[job]) = None;
+                        done.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+                .expect("a thread can be made");
+        }
+        watch(&options, &done, &running, started);
+    });
+    let summary = summary.into_inner().unwrap_or_else(PoisonError::into_inner);
+    finish(&options, &world, summary, started)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Shows progress, and ends the process where a program hangs.
+fn watch(options: &Options, done: &AtomicU64, running: &[Mutex<Option<(u64, Instant)>>], started: Instant) {
+    use std::io::IsTerminal;
+    let bar = std::io::stderr().is_terminal().then(|| indicatif::ProgressBar::new(options.count));
+    let mut reported = started;
+    while done.load(Ordering::Relaxed) < options.count {
+        std::thread::sleep(Duration::from_millis(100));
+        for job in running {
+            if let Some((index, since)) = *lock(job)
+                && since.elapsed() > HANG
+            {
+                eprintln!("program {index} of seed {} hangs", options.seed);
+                std::process::exit(3);
+            }
+        }
+        match &bar {
+            Some(bar) => bar.set_position(done.load(Ordering::Relaxed)),
+            None if reported.elapsed() > Duration::from_secs(60) => {
+                reported = Instant::now();
+                eprintln!("{} of {} programs", done.load(Ordering::Relaxed), options.count);
+            }
+            None => {}
+        }
+    }
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+}
+
+fn work(runner: &mut Runner, profiles: &Profiles, options: &Options, index: u64, summary: &Mutex<Summary>) {
+    let world = Arc::clone(&runner.world);
+    let case = generator::generate(&world, profiles, options.seed, index);
+    if options.ours_only {
+        let ours = runner.ours_only(&case);
+        let mut summary = lock(summary);
+        match ours {
+            runner::Ours::Answer(answer) if answer.errno == 0 => summary.accepted += 1,
+            runner::Ours::Answer(_) => summary.rejected += 1,
+            runner::Ours::NotEmulated(what) => *summary.not_emulated.entry(what).or_default() += 1,
+            runner::Ours::Panicked(what) => {
+                summary.buckets.entry(format!("panic: {what}")).or_default().count += 1
+            }
+        }
+        return;
+    }
+    let (kernel, verdict) =
+        if options.kernel_only { (runner.kernel_only(&case), Verdict::Equal) } else { runner.compare(&case) };
+    let mut summary = lock(summary);
+    if kernel.errno == 0 {
+        summary.accepted += 1;
+    } else {
+        summary.rejected += 1;
+        if options.kernel_only {
+            *summary.reasons.entry(report::reason(&kernel)).or_default() += 1;
+        }
+    }
+    match verdict {
+        Verdict::Equal => summary.equal += 1,
+        Verdict::NotEmulated(what) => *summary.not_emulated.entry(what).or_default() += 1,
+        Verdict::Diverges(divergence) => {
+            let bucket = summary.buckets.entry(divergence.bucket.clone()).or_default();
+            bucket.count += 1;
+            bucket.examples.insert(index, (case, *divergence));
+            if bucket.examples.len() > options.examples {
+                bucket.examples.pop_last();
+            }
+        }
+    }
+}
+
+/// Minimises and prints what diverged, and the summary.
+fn finish(options: &Options, world: &Arc<World>, summary: Summary, started: Instant) -> ExitCode {
+    let mut buckets: Vec<_> = summary.buckets.into_iter().collect();
+    buckets.sort_by_key(|(name, bucket)| (std::cmp::Reverse(bucket.count), name.clone()));
+    let diverging: u64 = buckets.iter().map(|(_, bucket)| bucket.count).sum();
+    let mut runner = Runner::new(Arc::clone(world));
+    for (name, bucket) in buckets.iter().take(options.show) {
+        println!("== {} times: {name}", bucket.count);
+        for (index, (case, divergence)) in &bucket.examples {
+            let mut last = divergence.clone();
+            let small = minimize::minimize(case, &mut |candidate| match runner.compare(candidate).1 {
+                Verdict::Diverges(found) if found.bucket == *name => {
+                    last = *found;
+                    true
+                }
+                _ => false,
+            });
+            let path = options.out.join(format!("{}-{index}.case", options.seed));
+            let text = format!("{}\n{}", report::comment(&report::divergence(&last)), small.store());
+            if let Err(error) =
+                std::fs::create_dir_all(&options.out).and_then(|()| std::fs::write(&path, text))
+            {
+                eprintln!("diff-fuzz: {}: {error}", path.display());
+            }
+            println!("-- program {index}, stored in {}", path.display());
+            println!("{}{}", report::program(&small), report::divergence(&last));
+        }
+    }
+    if buckets.len() > options.show {
+        println!("== and {} kinds more", buckets.len() - options.show);
+        for (name, bucket) in buckets.iter().skip(options.show) {
+            println!("{:6} {name}", bucket.count);
+        }
+    }
+    let mut reasons: Vec<_> = summary.reasons.into_iter().collect();
+    reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    for (reason, count) in reasons.iter().take(60) {
+        println!("{count:6} {reason}");
+    }
+    let not_emulated: u64 = summary.not_emulated.values().sum();
+    let programs = summary.accepted + summary.rejected;
+    println!(
+        "{} programs in {:.1} s: {} accepted ({:.1} %), {} rejected; {} equal, {not_emulated} not emulated, {diverging} diverge in {} ways",
+        options.count,
+        started.elapsed().as_secs_f64(),
+        summary.accepted,
+        summary.accepted as f64 * 100.0 / programs.max(1) as f64,
+        summary.rejected,
+        summary.equal,
+        buckets.len(),
+    );
+    for (what, count) in &summary.not_emulated {
+        println!("{count:6} not emulated: {what}");
+    }
+    if diverging == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn replay(options: &Options, world: &Arc<World>) -> ExitCode {
+    let mut runner = Runner::new(Arc::clone(world));
+    let mut status = ExitCode::SUCCESS;
+    for path in &options.replay {
+        let case = match std::fs::read_to_string(path) {
+            Ok(text) => Case::parse(&text),
+            Err(error) => {
+                eprintln!("diff-fuzz: {}: {error}", path.display());
+                return ExitCode::from(2);
+            }
+        };
+        let Some(case) = case else {
+            eprintln!("diff-fuzz: {}: not a stored program", path.display());
+            return ExitCode::from(2);
+        };
+        let (kernel, verdict) = runner.compare(&case);
+        println!("{}: kernel: errno {}", path.display(), kernel.errno);
+        match verdict {
+            Verdict::Equal => println!("equal"),
+            Verdict::NotEmulated(what) => println!("not emulated: {what}"),
+            Verdict::Diverges(found) => {
+                status = ExitCode::FAILURE;
+                println!("{}{}", report::program(&case), report::divergence(&found));
+            }
+        }
+        if options.replay.len() == 1 {
+            println!("---- kernel\n{}", kernel.log);
+            if let runner::Ours::Answer(answer) = runner.ours_only(&case) {
+                println!("---- ours\n{}", answer.log);
+            }
+        }
+    }
+    status
+}

@@ -1,0 +1,69 @@
+//! Programs and divergences as text.
+
+use std::fmt::Write;
+
+use bpftwin::verifier::disasm::print_bpf_insn;
+use bpftwin::verifier::log::{Log, VecSink};
+
+use crate::case::Case;
+use crate::runner::{Answer, Divergence, text_of};
+
+/// A program, disassembled, with what its load depends on.
+pub fn program(case: &Case) -> String {
+    let mut text = format!(
+        "{:?} attach {} flags {:#x} log level {} size {}{}\n",
+        case.prog_type,
+        case.attach_type,
+        case.prog_flags,
+        case.log_level,
+        case.log_size,
+        if case.gpl { "" } else { " not GPL" }
+    );
+    let mut second_half = false;
+    for (at, insn) in case.insns.iter().enumerate() {
+        if second_half {
+            second_half = false;
+            continue;
+        }
+        second_half = insn.is_ldimm64();
+        if let Some(func) = case.funcs.iter().find(|func| func.0 as usize == at) {
+            let _ = writeln!(text, "  func {}:", func.1);
+        }
+        let sink = VecSink::default();
+        if let Ok(mut log) = Log::new(1, 1 << 12, Some(Box::new(sink.clone()))) {
+            print_bpf_insn(&mut log, &case.insns, at, true, None);
+            let _ = log.finalize();
+        }
+        let line = text_of(sink.text().as_bytes());
+        let _ = write!(text, "  {at:3}: {}", if line.is_empty() { "?\n" } else { &line });
+    }
+    text
+}
+
+/// A divergence, with the lines around it.
+pub fn divergence(found: &Divergence) -> String {
+    let mut text = format!("errno: ours {}, kernel {}\n", found.ours_errno, found.kernel_errno);
+    for line in &found.context {
+        let _ = writeln!(text, "    {line}");
+    }
+    for line in found.ours.lines() {
+        let _ = writeln!(text, "  - {line}");
+    }
+    for line in found.kernel.lines() {
+        let _ = writeln!(text, "  + {line}");
+    }
+    text
+}
+
+/// Text as comment lines of a stored case.
+pub fn comment(text: &str) -> String {
+    text.lines().map(|line| format!("# {line}\n")).collect()
+}
+
+/// Why a program was rejected, with numbers replaced.
+pub fn reason(answer: &Answer) -> String {
+    let last = answer.log.lines().rev().find(|line| !line.starts_with("processed ") && !line.is_empty());
+    let line: String =
+        last.unwrap_or("").chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).take(90).collect();
+    format!("errno {}: {line}", answer.errno)
+}

@@ -1,0 +1,389 @@
+//! Verifies a case here and in the live kernel, and compares the answers.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bpftwin::btf::Btf;
+use bpftwin::kernel::config::KernelConfig;
+use bpftwin::verifier::prog::{Objects, TargetProg, VerifierMap};
+use bpftwin_uapi::attr::*;
+use bpftwin_uapi::info::{FuncInfo, LineInfo};
+use bpftwin_uapi::insn::*;
+use bpftwin_uapi::{Cmd, Errno, Insn};
+use bytemuck::Zeroable;
+
+use crate::case::Case;
+use crate::kernel::{Fd, LiveMap, MAPS, World, bpf};
+
+/// Answer to a load.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Answer {
+    /// Zero: accepted.
+    pub errno: i32,
+    pub log: String,
+    pub log_true_size: Option<u32>,
+}
+
+/// Our side of a comparison.
+pub enum Ours {
+    Answer(Answer),
+    NotEmulated(String),
+    Panicked(String),
+}
+
+/// How two answers differ.
+#[derive(Clone, Debug)]
+pub struct Divergence {
+    /// Equal for divergences of one cause, mostly.
+    pub bucket: String,
+    pub ours_errno: i32,
+    pub kernel_errno: i32,
+    pub context: Vec<String>,
+    pub ours: String,
+    pub kernel: String,
+}
+
+/// Result of a comparison.
+pub enum Verdict {
+    Equal,
+    NotEmulated(String),
+    Diverges(Box<Divergence>),
+}
+
+/// The load of one case: attributes, and all that they point to.
+struct Load {
+    attr: ProgLoad,
+    log: Vec<u8>,
+    _insns: Vec<Insn>,
+    _funcs: Vec<FuncInfo>,
+    _lines: Vec<LineInfo>,
+    /// Maps made for this load alone.
+    own_maps: HashMap<usize, LiveMap>,
+}
+
+/// Objects as a load sees them.
+struct CaseObjects {
+    maps: HashMap<i32, Arc<VerifierMap>>,
+    btf_fd: i32,
+    btf: Arc<Btf>,
+}
+
+impl Objects for CaseObjects {
+    fn map_by_fd(&self, fd: i32) -> Result<Arc<VerifierMap>, Errno> {
+        if let Some(map) = self.maps.get(&fd) {
+            return Ok(Arc::clone(map));
+        }
+        // SAFETY: fcntl checks the descriptor.
+        let open = unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0;
+        Err(if open { Errno::EINVAL } else { Errno::EBADF })
+    }
+
+    fn btf_by_fd(&self, fd: i32) -> Result<Arc<Btf>, Errno> {
+        if fd == self.btf_fd {
+            return Ok(Arc::clone(&self.btf));
+        }
+        Err(self.map_by_fd(fd).err().unwrap_or(Errno::EINVAL))
+    }
+
+    fn prog_by_fd(&self, fd: i32) -> Result<TargetProg, Errno> {
+        Err(self.map_by_fd(fd).err().unwrap_or(Errno::EINVAL))
+    }
+
+    fn read_user(&self, address: u64, buf: &mut [u8]) -> Result<(), Errno> {
+        let local = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+        let remote = libc::iovec { iov_base: address as *mut _, iov_len: buf.len() };
+        // SAFETY: fills a live buffer; the kernel checks the other address.
+        let read = unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) };
+        if read == buf.len() as isize { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+}
+
+/// Verifies cases. One a thread.
+pub struct Runner {
+    pub world: Arc<World>,
+    config: Arc<KernelConfig>,
+    log: Vec<u8>,
+}
+
+impl Runner {
+    pub fn new(world: Arc<World>) -> Self {
+        let config = Arc::new(KernelConfig::of_host().unwrap_or_default());
+        Runner { world, config, log: Vec::new() }
+    }
+
+    /// Both answers, compared.
+    pub fn compare(&mut self, case: &Case) -> (Answer, Verdict) {
+        let mut load = self.load(case);
+        let kernel = kernel_answer(&mut load);
+        let ours = self.our_answer(&mut load);
+        self.log = load.log;
+        let verdict = match ours {
+            Ours::NotEmulated(what) => Verdict::NotEmulated(what),
+            Ours::Panicked(message) => Verdict::Diverges(Box::new(Divergence {
+                bucket: format!("panic: {}", without_numbers(&message)),
+                ours_errno: -1,
+                kernel_errno: kernel.errno,
+                context: Vec::new(),
+                ours: message,
+                kernel: String::new(),
+            })),
+            Ours::Answer(ours) => match difference(&ours, &kernel) {
+                None => Verdict::Equal,
+                Some(divergence) => Verdict::Diverges(Box::new(divergence)),
+            },
+        };
+        (kernel, verdict)
+    }
+
+    /// The live kernel's answer alone.
+    pub fn kernel_only(&mut self, case: &Case) -> Answer {
+        let mut load = self.load(case);
+        let answer = kernel_answer(&mut load);
+        self.log = load.log;
+        answer
+    }
+
+    /// Our answer alone.
+    pub fn ours_only(&mut self, case: &Case) -> Ours {
+        let mut load = self.load(case);
+        let answer = self.our_answer(&mut load);
+        self.log = load.log;
+        answer
+    }
+
+    fn load(&mut self, case: &Case) -> Load {
+        let mut own_maps = HashMap::new();
+        let mut insns = case.insns.clone();
+        let mut second_half = false;
+        for insn in &mut insns {
+            if second_half {
+                second_half = false;
+                continue;
+            }
+            second_half = insn.is_ldimm64();
+            if !second_half || !matches!(insn.src_reg(), BPF_PSEUDO_MAP_FD | BPF_PSEUDO_MAP_VALUE) {
+                continue;
+            }
+            let index = insn.imm as usize;
+            if MAPS.get(index).is_none_or(|spec| !spec.is_bound_by_use()) {
+                let map = self.world.maps.get(index).and_then(Option::as_ref);
+                insn.imm = map.map_or(insn.imm, |map| map.fd.0);
+                continue;
+            }
+            if !own_maps.contains_key(&index)
+                && let Ok(map) = self.world.create_map(index)
+            {
+                own_maps.insert(index, map);
+            }
+            insn.imm = own_maps.get(&index).map_or(insn.imm, |map| map.fd.0);
+        }
+        let fuzz = &self.world.fuzz;
+        let funcs: Vec<FuncInfo> = case
+            .funcs
+            .iter()
+            .map(|&(at, func)| FuncInfo {
+                insn_off: at,
+                type_id: fuzz.funcs.get(func as usize).map_or(0, |func| func.type_id),
+            })
+            .collect();
+        let lines: Vec<LineInfo> = case
+            .lines
+            .iter()
+            .map(|&(at, line)| LineInfo {
+                insn_off: at,
+                file_name_off: fuzz.file,
+                line_off: fuzz.lines[line as usize % fuzz.lines.len()],
+                line_col: line << 10,
+            })
+            .collect();
+        let mut log = std::mem::take(&mut self.log);
+        if log.len() < case.log_size as usize {
+            log.resize(case.log_size as usize, 0);
+        }
+        let mut attr = ProgLoad {
+            prog_type: case.prog_type as u32,
+            expected_attach_type: case.attach_type,
+            prog_flags: case.prog_flags,
+            insns: insns.as_ptr() as u64,
+            insn_cnt: insns.len() as u32,
+            license: if case.gpl { c"GPL".as_ptr() as u64 } else { c"none".as_ptr() as u64 },
+            log_level: case.log_level,
+            ..ProgLoad::zeroed()
+        };
+        if case.log_level != 0 {
+            (attr.log_buf, attr.log_size) = (log.as_mut_ptr() as u64, case.log_size);
+        }
+        if !funcs.is_empty() || !lines.is_empty() {
+            attr.prog_btf_fd = self.world.btf_fd.0 as u32;
+            attr.func_info = funcs.as_ptr() as u64;
+            attr.func_info_cnt = funcs.len() as u32;
+            attr.func_info_rec_size = size_of::<FuncInfo>() as u32;
+            if !lines.is_empty() {
+                attr.line_info = lines.as_ptr() as u64;
+                attr.line_info_cnt = lines.len() as u32;
+                attr.line_info_rec_size = size_of::<LineInfo>() as u32;
+            }
+        }
+        Load { attr, log, _insns: insns, _funcs: funcs, _lines: lines, own_maps }
+    }
+
+    fn our_answer(&mut self, load: &mut Load) -> Ours {
+        let mut maps: HashMap<i32, Arc<VerifierMap>> = HashMap::new();
+        for map in load.own_maps.values().chain(self.world.maps.iter().flatten()) {
+            maps.insert(map.fd.0, Arc::clone(&map.view));
+        }
+        let objects: Arc<dyn Objects> =
+            Arc::new(CaseObjects { maps, btf_fd: self.world.btf_fd.0, btf: Arc::clone(&self.world.btf) });
+        let (attr, world, config) = (load.attr, &self.world, &self.config);
+        let answer = catch_unwind(AssertUnwindSafe(|| crate::ours::verify(attr, objects, world, config)));
+        answer.unwrap_or_else(|panic| {
+            let message = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()))
+                .unwrap_or_default();
+            let place = crate::PANIC_PLACE.with(|place| place.borrow().clone());
+            Ours::Panicked(format!("{place}: {message}"))
+        })
+    }
+}
+
+fn kernel_answer(load: &mut Load) -> Answer {
+    let mut attr = load.attr;
+    let mut result = bpf(Cmd::ProgLoad, &mut attr);
+    for _ in 0..20 {
+        // The kernel gives up a verification when a signal is pending.
+        if !matches!(result, Err(libc::EAGAIN | libc::EINTR)) {
+            break;
+        }
+        attr = load.attr;
+        result = bpf(Cmd::ProgLoad, &mut attr);
+    }
+    let errno = match result {
+        Ok(fd) => {
+            drop(Fd(fd as i32));
+            0
+        }
+        Err(errno) => errno,
+    };
+    let mut log = String::new();
+    if attr.log_level != 0 {
+        log = text_of(&load.log[..attr.log_size as usize]);
+        load.log[0] = 0;
+    }
+    Answer { errno, log, log_true_size: (attr.log_true_size != 0).then_some(attr.log_true_size) }
+}
+
+/// The text in a log buffer.
+pub fn text_of(log: &[u8]) -> String {
+    let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
+    String::from_utf8_lossy(&log[..end]).into_owned()
+}
+
+/// The first difference, if there is one that counts.
+fn difference(ours: &Answer, kernel: &Answer) -> Option<Divergence> {
+    let mut context: Vec<String> = Vec::new();
+    let mut lines = None;
+    let (mut left, mut right) = (ours.log.lines(), kernel.log.lines());
+    loop {
+        let pair = (left.next(), right.next());
+        let (our, their) = match pair {
+            (None, None) => break,
+            (our, their) => (our.unwrap_or("<end>"), their.unwrap_or("<end>")),
+        };
+        if our == their || comparable(our) == comparable(their) {
+            if context.len() == 3 {
+                context.remove(0);
+            }
+            context.push(their.to_string());
+            continue;
+        }
+        lines = Some((after(our, left), after(their, right)));
+        break;
+    }
+    let same_errno = ours.errno == kernel.errno;
+    if same_errno && lines.is_none() {
+        // Measured times change the length by a few digits.
+        let size = |answer: &Answer| i64::from(answer.log_true_size.unwrap_or(0));
+        if (size(ours) - size(kernel)).abs() <= 8 {
+            return None;
+        }
+        lines = Some((format!("log_true_size {}", size(ours)), format!("log_true_size {}", size(kernel))));
+    }
+    let (ours_text, kernel_text) = lines.unwrap_or_default();
+    let first = |text: &'_ str| text.lines().next().unwrap_or("").to_string();
+    let (our_part, kernel_part) = differing_parts(&first(&ours_text), &first(&kernel_text));
+    let errnos =
+        if same_errno { String::new() } else { format!("errno {} / {}: ", ours.errno, kernel.errno) };
+    Some(Divergence {
+        bucket: format!("{errnos}{our_part} <> {kernel_part}"),
+        ours_errno: ours.errno,
+        kernel_errno: kernel.errno,
+        context,
+        ours: ours_text,
+        kernel: kernel_text,
+    })
+}
+
+/// What tells two lines apart: of states the first part that differs, of other lines all; numbers replaced.
+fn differing_parts(ours: &str, kernel: &str) -> (String, String) {
+    let state = |line: &str| line.contains("R10=") || line.contains("; ") || line.starts_with("mark_precise");
+    if !state(ours) || !state(kernel) {
+        return (without_numbers(ours), without_numbers(kernel));
+    }
+    let (mut left, mut right) = (ours.split(' '), kernel.split(' '));
+    loop {
+        match (left.next(), right.next()) {
+            (None, None) => return Default::default(),
+            (our, their) if our == their => {}
+            (our, their) => {
+                let kind = without_numbers(ours.get(..12).unwrap_or(ours));
+                let our = without_numbers(our.unwrap_or("<end>"));
+                return (format!("{kind}.. {our}"), without_numbers(their.unwrap_or("<end>")));
+            }
+        }
+    }
+}
+
+/// A line, and two that follow it.
+fn after<'a>(first: &'a str, rest: std::str::Lines<'a>) -> String {
+    std::iter::once(first).chain(rest.take(2)).collect::<Vec<_>>().join("\n")
+}
+
+/// A line without what differs from run to run: measured times, addresses of kernel objects.
+fn comparable(line: &str) -> String {
+    if line.starts_with("verification time ") {
+        return "verification time".into();
+    }
+    match line.find("(18) r").and_then(|at| Some(at + line[at..].find("= 0x")?)) {
+        Some(at) if line.len() > at + 12 => {
+            let digits = line[at + 4..].bytes().take_while(u8::is_ascii_hexdigit).count();
+            format!("{}ADDRESS{}", &line[..at], &line[at + 4 + digits..])
+        }
+        _ => line.to_string(),
+    }
+}
+
+/// The line with numbers replaced, and cut where what follows only repeats the difference.
+fn without_numbers(line: &str) -> String {
+    let mut text = String::new();
+    let mut chars = line.chars().peekable();
+    let mut previous = ' ';
+    while let Some(c) = chars.next() {
+        let register = matches!(previous, 'R' | 'r' | 'w') && c.is_ascii_digit();
+        if c.is_ascii_digit() && (!previous.is_ascii_alphabetic() || register) {
+            while chars.peek().is_some_and(|c| c.is_ascii_hexdigit() || *c == 'x') {
+                chars.next();
+            }
+            text.push('N');
+        } else {
+            text.push(c);
+        }
+        previous = c;
+        if text.len() > 160 {
+            break;
+        }
+    }
+    text
+}

@@ -173,7 +173,9 @@ fn difference(case: &Case) -> Option<String> {
             .and_then(|(_, rest)| rest.split_once("; R0="))
             .map_or("", |(_, rest)| rest);
         let expected = reg_type_prefix(info.reg_type);
-        if !register.starts_with(expected) && !(expected == "scalar" && scalar_is_shown(register)) {
+        let shown =
+            if expected == "scalar" { scalar_is_shown(register) } else { register.starts_with(expected) };
+        if !shown {
             return Some(format!(
                 "{prog_type:?}/{attach_type} {kind:?} off {off} size {size}: we {expected}, kernel {log}"
             ));

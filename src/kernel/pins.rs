@@ -1,6 +1,7 @@
 //! The emulated bpffs: an in-memory tree of directories and pins, below the place where it is mounted.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
@@ -68,6 +69,18 @@ pub fn is_in_bpffs(path: &Path) -> bool {
     path.starts_with(BPFFS_ROOT)
 }
 
+/// `bpf_lookup`: what looking up a name that is not there gives. Names with dots are reserved for the kernel's own
+/// files.
+fn bpf_lookup(name: &OsStr) -> Errno {
+    if name.as_encoded_bytes().contains(&b'.') {
+        Errno::EPERM
+    } else if name.len() > NAME_MAX {
+        Errno::ENAMETOOLONG
+    } else {
+        Errno::ENOENT
+    }
+}
+
 impl Tree {
     /// The directory that `path` would be made in; the rules of `bpf_lookup` and of a path walk.
     fn check_new(&self, path: &Path) -> Result<(), Errno> {
@@ -76,14 +89,10 @@ impl Tree {
         if self.nodes.contains_key(path) {
             return Err(Errno::EEXIST);
         }
-        if name.len() > NAME_MAX {
-            return Err(Errno::ENAMETOOLONG);
+        match bpf_lookup(name) {
+            Errno::ENOENT => Ok(()),
+            error => Err(error),
         }
-        // Names with dots are reserved for the kernel's own files.
-        if name.as_encoded_bytes().contains(&b'.') {
-            return Err(Errno::EPERM);
-        }
-        Ok(())
     }
 
     /// Every component of `dir` must be a directory.
@@ -109,10 +118,7 @@ impl Tree {
             Some(_) => {
                 let depth = missing.map_or(0, |ancestor| ancestor.components().count());
                 match path.components().nth(depth) {
-                    Some(Component::Normal(name)) if name.len() > NAME_MAX => Err(Errno::ENAMETOOLONG),
-                    Some(Component::Normal(name)) if name.as_encoded_bytes().contains(&b'.') => {
-                        Err(Errno::EPERM)
-                    }
+                    Some(Component::Normal(name)) => Err(bpf_lookup(name)),
                     _ => Err(Errno::ENOENT),
                 }
             }
@@ -143,6 +149,11 @@ impl Pins {
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Tree> {
         self.tree.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a new file can be made at a path.
+    pub fn check_new(&self, path: &Path) -> Result<(), Errno> {
+        self.read().check_new(path)
     }
 
     /// Pins an object: the tail of `bpf_obj_do_pin`.

@@ -64,7 +64,7 @@ impl ArrayMap {
         let stride = if self.slots == 1 { value.len() } else { elem_size(attrs) as usize };
         for (slot, value) in value.chunks_mut(stride.max(1)).take(self.slots as usize).enumerate() {
             self.storage.read(self.at(attrs, index, slot as u32), value)?;
-            self.special.clear(value);
+            self.special.init(value);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use bpftwin_uapi::{Errno, MapType};
 
 use super::special::SpecialFields;
 use super::{MapAttrs, Result};
-use crate::btf::field::BPF_SPIN_LOCK;
+use crate::btf::field::{BPF_REFCOUNT, BPF_SPIN_LOCK};
 use crate::btf::{Btf, BtfRecord, BtfType, KernelBtf, MapValue};
 use crate::kernel::caps::CapSet;
 
@@ -119,7 +119,9 @@ fn cgroup_storage_check_btf(attrs: &MapAttrs, btf: &Btf, key_type: BtfType<'_>) 
 
 /// Where the special fields of a value are.
 pub fn special_fields(record: &BtfRecord) -> SpecialFields {
-    SpecialFields::new(record.fields.iter().map(|field| (field.offset, field.size)).collect())
+    let fields = record.fields.iter().map(|field| (field.offset, field.size)).collect();
+    let refcounts = record.fields.iter().filter(|field| field.type_ == BPF_REFCOUNT);
+    SpecialFields::new(fields, refcounts.map(|field| field.offset).collect())
 }
 
 /// Whether a value has a lock that `BPF_F_LOCK` takes: `btf_record_has_field(record, BPF_SPIN_LOCK)`.

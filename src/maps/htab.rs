@@ -143,7 +143,7 @@ impl Htab {
                 let count = to.len().min(bytes.len());
                 to[..count].copy_from_slice(&bytes[..count]);
                 let stride = self.stride(attrs).max(1);
-                to.chunks_mut(stride).for_each(|slot| self.special.clear(slot));
+                to.chunks_mut(stride).for_each(|slot| self.special.init(slot));
             }
         }
     }

@@ -6,13 +6,15 @@
 pub struct SpecialFields {
     /// Offset and size of each.
     fields: Vec<(u32, u32)>,
+    /// Offsets of reference counts, which are one at first.
+    refcounts: Vec<u32>,
 }
 
 impl SpecialFields {
-    /// Of fields in any order.
-    pub fn new(mut fields: Vec<(u32, u32)>) -> Self {
+    /// Of fields in any order, with the offsets of those that are reference counts.
+    pub fn new(mut fields: Vec<(u32, u32)>, refcounts: Vec<u32>) -> Self {
         fields.sort_unstable();
-        SpecialFields { fields }
+        SpecialFields { fields, refcounts }
     }
 
     /// The ranges of a value of `size` bytes that are data: what `copy_map_value` copies.
@@ -33,12 +35,18 @@ impl SpecialFields {
         }
     }
 
-    /// `check_and_init_map_value`: clears the special fields of a copy.
-    pub fn clear(&self, value: &mut [u8]) {
+    /// `check_and_init_map_value`: resets the special fields of a copy.
+    pub fn init(&self, value: &mut [u8]) {
         for &(off, len) in &self.fields {
             let end = ((off + len) as usize).min(value.len());
             if let Some(field) = value.get_mut(off as usize..end) {
                 field.fill(0);
+            }
+        }
+        for &off in &self.refcounts {
+            let count = value.get_mut(off as usize..).and_then(|field| field.first_chunk_mut());
+            if let Some(count) = count {
+                *count = 1u32.to_ne_bytes();
             }
         }
     }
@@ -55,12 +63,12 @@ mod tests {
 
     #[test]
     fn copies_around() {
-        let special = SpecialFields::new(vec![(8, 2), (2, 4)]);
+        let special = SpecialFields::new(vec![(8, 2), (2, 4)], Vec::new());
         let mut to = [0u8; 12];
         special.copy(&mut to, &[1; 12]);
         assert_eq!(to, [1, 1, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1]);
         let mut value = [1u8; 12];
-        special.clear(&mut value);
+        special.init(&mut value);
         assert_eq!(value, to);
     }
 }

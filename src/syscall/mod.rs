@@ -6,6 +6,7 @@ mod ids;
 mod info;
 mod map_create;
 mod map_elem;
+mod path;
 mod pin;
 pub mod prog_load;
 mod progs;

@@ -6,6 +6,7 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use bpftwin::kernel::caps::Caps;
+use bpftwin::kernel::mapping::MmapArgs;
 use bpftwin_uapi::attr::{BtfLoad, GetId, GetInfo, MapCreate, MapElem, Obj, ProgLoad};
 use bpftwin_uapi::info::{BtfInfo, MapInfo, ProgInfo};
 use bpftwin_uapi::insn::*;
@@ -608,4 +609,99 @@ fn ids() {
     assert_eq!(pair.emulated(Cmd::MapGetNextId, &raw const attr as u64, size(&attr)), Ok(0));
     // SAFETY: the call stored to it.
     assert_eq!(unsafe { std::ptr::read_volatile(&raw const attr.next_id) }, id);
+}
+
+/// A mapping of both sides' map: addresses, or the error.
+fn mmap(
+    pair: &Pair,
+    map: &Both,
+    len: usize,
+    prot: i32,
+    flags: i32,
+    offset: u64,
+) -> Result<[usize; 2], Errno> {
+    let real = |fd: i32| {
+        // SAFETY: a fresh mapping somewhere, which the test unmaps.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, fd, offset as i64) };
+        if at == libc::MAP_FAILED {
+            Err(Errno(std::io::Error::last_os_error().raw_os_error().unwrap()))
+        } else {
+            Ok(at as usize)
+        }
+    };
+    let theirs = real(map.0.as_raw_fd());
+    let args = MmapArgs { len, prot, flags, offset };
+    let ours = pair.kernel.mmap(map.1.as_raw_fd(), args, real).expect("a descriptor of the emulated kernel");
+    assert_eq!(theirs.map(drop), ours.map(drop), "mmap len {len} prot {prot} flags {flags} offset {offset}");
+    Ok([theirs?, ours?])
+}
+
+fn freeze(pair: &Pair, map: &Both) -> Result<(), Errno> {
+    let result = both(pair, Cmd::MapFreeze, "", |emulated, run| {
+        let attr = map.fd(emulated);
+        run(&raw const attr as u64, 4)
+    });
+    result.map(drop)
+}
+
+#[test]
+fn mappings() {
+    const READ: i32 = libc::PROT_READ;
+    const WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
+    let Some(pair) = pair(Caps::All) else { return };
+    let btf = load_btf(&pair, &btf_bytes());
+    let mmapable = MapCreate { map_flags: 1 << 10, ..array(100, 50) };
+    for attr in [
+        mmapable,
+        array(100, 50),
+        MapCreate { map_flags: 1 << 10 | 1 << 7, ..mmapable },
+        MapCreate { map_flags: 1 << 10 | 1 << 3, ..mmapable },
+        MapCreate { map_flags: 1 << 10 | 1 << 4, ..mmapable },
+        MapCreate { map_type: 1, ..array(8, 4) },
+        MapCreate { map_type: 6, ..array(8, 4) },
+        MapCreate { btf_key_type_id: 1, btf_value_type_id: 4, value_size: 8, ..mmapable },
+    ] {
+        let map = create(&pair, attr, Some(&btf)).unwrap();
+        for prot in [READ, WRITE, libc::PROT_NONE] {
+            for flags in [libc::MAP_SHARED, libc::MAP_PRIVATE] {
+                for (len, offset) in [(1, 0), (4096, 4096), (8192, 0), (8193, 0), (4096, 8192), (0, 0)] {
+                    if let Ok(at) = mmap(&pair, &map, len, prot, flags, offset) {
+                        // SAFETY: the mappings were made above.
+                        at.iter().for_each(|at| assert_eq!(0, unsafe { libc::munmap(*at as *mut _, len) }));
+                    }
+                }
+            }
+        }
+    }
+    let map = create(&pair, mmapable, None).unwrap();
+    let at = mmap(&pair, &map, 4096, WRITE, libc::MAP_SHARED, 0).unwrap();
+    for at in at {
+        // SAFETY: it is mapped for writing.
+        unsafe { ((at + 104) as *mut u64).write_volatile(0x1234_5678) };
+    }
+    let mut values = [[0u8; 100]; 2];
+    both(&pair, Cmd::MapLookupElem, "mapped", |emulated, run| {
+        let key = 1u32;
+        let attr = MapElem {
+            map_fd: map.fd(emulated),
+            key: &raw const key as u64,
+            value: values[usize::from(emulated)].as_mut_ptr() as u64,
+            ..MapElem::default()
+        };
+        run(&raw const attr as u64, size(&attr))
+    })
+    .unwrap();
+    assert_eq!(values[0], values[1]);
+    assert_eq!(values[0][..4], [0x78, 0x56, 0x34, 0x12]);
+    assert_eq!(freeze(&pair, &map), Err(Errno::EBUSY), "a writable mapping is there");
+    // SAFETY: the mappings were made above.
+    at.iter().for_each(|at| assert_eq!(0, unsafe { libc::munmap(*at as *mut _, 4096) }));
+    assert_eq!(freeze(&pair, &map), Ok(()));
+    assert_eq!(mmap(&pair, &map, 4096, WRITE, libc::MAP_SHARED, 0), Err(Errno::EPERM));
+    let at = mmap(&pair, &map, 4096, READ, libc::MAP_SHARED, 0).unwrap();
+    for at in at {
+        // SAFETY: it is a mapping of the test's own.
+        let result = unsafe { libc::mprotect(at as *mut _, 4096, WRITE) };
+        assert_eq!(result, -1, "a read-only mapping must not become writable");
+    }
 }

@@ -60,7 +60,7 @@ impl Kernel {
                     program.loaded.verified_insns,
                 )
             }
-            Object::Btf(btf) => write!(text, "btf_id:\t{}\n", btf.id()),
+            Object::Btf(btf) => writeln!(text, "btf_id:\t{}", btf.id()),
         };
         Some(text)
     }
@@ -82,6 +82,9 @@ fn mmap_map<T>(
     args: MmapArgs,
     do_mmap: impl FnOnce(i32) -> Result<T, Errno>,
 ) -> Result<T, Errno> {
+    if args.len == 0 || !args.offset.is_multiple_of(PAGE_SIZE) {
+        return Err(Errno::EINVAL);
+    }
     let shared = matches!(args.flags & libc::MAP_TYPE, libc::MAP_SHARED | libc::MAP_SHARED_VALIDATE);
     let writable = args.prot & libc::PROT_WRITE != 0;
     if shared && writable && !access.write || !access.read {
@@ -91,7 +94,8 @@ fn mmap_map<T>(
     if !ringbuf && map.attrs.map_type != MapType::Array || map.record.is_some() {
         return Err(Errno::ENOTSUPP);
     }
-    if !shared {
+    // Of a file that cannot be written a shared mapping counts as a private one.
+    if !shared || !access.write {
         return Err(Errno::EINVAL);
     }
     let _guard = map.freeze_lock();

@@ -108,15 +108,14 @@ impl Tree {
             return Ok(inode);
         }
         // The first missing component decides.
-        let missing = path
+        let nearest = path
             .ancestors()
             .filter(|ancestor| is_in_bpffs(ancestor))
-            .skip_while(|ancestor| !self.nodes.contains_key(*ancestor))
-            .next();
-        match missing.and_then(|ancestor| self.nodes.get(ancestor)) {
+            .find(|ancestor| self.nodes.contains_key(*ancestor));
+        match nearest.and_then(|ancestor| self.nodes.get(ancestor)) {
             Some(Inode { node: Node::Pin(_), .. }) => Err(Errno::ENOTDIR),
             Some(_) => {
-                let depth = missing.map_or(0, |ancestor| ancestor.components().count());
+                let depth = nearest.map_or(0, |ancestor| ancestor.components().count());
                 match path.components().nth(depth) {
                     Some(Component::Normal(name)) => Err(bpf_lookup(name)),
                     _ => Err(Errno::ENOENT),

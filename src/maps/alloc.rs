@@ -365,7 +365,7 @@ pub fn map_alloc(
                 attr.key_size == 0
                     && attr.value_size == 0
                     && attr.max_entries.is_power_of_two()
-                    && entries % PAGE_SIZE == 0,
+                    && entries.is_multiple_of(PAGE_SIZE),
                 Errno::EINVAL,
             )?;
             memory.area(entries)?;
@@ -445,12 +445,15 @@ fn stack_map_alloc(attr: &MapCreate, profile: &Profile, memory: &mut Memory) -> 
     const SIZEOF_BUILD_ID: u32 = 32;
     ensure(attr.map_flags & !STACK_CREATE_FLAG_MASK == 0, Errno::EINVAL)?;
     ensure(
-        attr.max_entries != 0 && attr.key_size == 4 && attr.value_size >= 8 && attr.value_size % 8 == 0,
+        attr.max_entries != 0
+            && attr.key_size == 4
+            && attr.value_size >= 8
+            && attr.value_size.is_multiple_of(8),
         Errno::EINVAL,
     )?;
     let frame = if attr.map_flags & BPF_F_STACK_BUILD_ID != 0 { SIZEOF_BUILD_ID } else { 8 };
     ensure(
-        attr.value_size % frame == 0 && attr.value_size / frame <= profile.perf_event_max_stack,
+        attr.value_size.is_multiple_of(frame) && attr.value_size / frame <= profile.perf_event_max_stack,
         Errno::EINVAL,
     )?;
     ensure(attr.max_entries <= 1 << 31, Errno::E2BIG)?;
@@ -499,7 +502,7 @@ fn arena_map_alloc(attr: &MapCreate) -> Result<()> {
             && attr.map_flags & !FLAGS == 0,
         Errno::EINVAL,
     )?;
-    ensure(attr.map_extra % PAGE_SIZE == 0, Errno::EINVAL)?;
+    ensure(attr.map_extra.is_multiple_of(PAGE_SIZE), Errno::EINVAL)?;
     let range = u64::from(attr.max_entries) * PAGE_SIZE;
     ensure(range <= 1 << 32, Errno::E2BIG)?;
     let last = attr.map_extra.wrapping_add(range - 1);

@@ -44,6 +44,8 @@ impl MapContents for Contents {
 pub struct World {
     pub maps: BTreeMap<i32, Arc<VerifierMap>>,
     pub btfs: BTreeMap<i32, Arc<Btf>>,
+    /// BTF of the kernel, where programs have BTF.
+    pub btf_vmlinux: Option<Arc<Btf>>,
 }
 
 impl Objects for World {
@@ -74,7 +76,9 @@ fn comparable(text: &str) -> String {
 /// Addresses of maps are the kernel's own.
 fn without_addresses(line: &str) -> String {
     match line.find("0xffff") {
-        Some(at) if line.contains("(18) r") => format!("{}MAP{}", &line[..at], &line[at + 18..]),
+        Some(at) if line.contains("(18) r") && line.len() >= at + 18 => {
+            format!("{}MAP{}", &line[..at], &line[at + 18..])
+        }
         _ => line.to_owned(),
     }
 }
@@ -128,7 +132,7 @@ pub fn load(world: &Arc<World>, config: &Arc<KernelConfig>, mut attr: ProgLoad, 
         cap_sys_admin: true,
         unprivileged_bpf_disabled: true,
         objects: world.clone(),
-        btf_vmlinux: None,
+        btf_vmlinux: world.btf_vmlinux.clone(),
         config: config.clone(),
     };
     let prog = match prepare(&attr, &loader) {
@@ -143,12 +147,34 @@ pub fn load(world: &Arc<World>, config: &Arc<KernelConfig>, mut attr: ProgLoad, 
         prog,
         attr,
         objects: world.clone(),
-        btf_vmlinux: None,
+        btf_vmlinux: world.btf_vmlinux.clone(),
         log_sink: Some(Box::new(sink.clone())),
     });
     let errno = outcome.result.err().map_or(0, |errno| errno.0);
     let log = comparable(&sink.text());
     Answers { kernel, emulated: (errno, log), not_emulated: outcome.not_emulated }
+}
+
+/// View of a map without BTF.
+pub fn view(fd: i32, map_type: MapType, key_size: u32, value_size: u32, max_entries: u32) -> VerifierMap {
+    VerifierMap {
+        identity: fd as u64,
+        map_type,
+        key_size,
+        value_size,
+        max_entries,
+        // Lookups in device maps point into the map itself, which is therefore read-only to programs.
+        map_flags: if map_type == MapType::Devmap { BPF_F_RDONLY_PROG } else { 0 },
+        map_extra: 0,
+        name: String::new(),
+        record: None,
+        btf: None,
+        btf_value_type_id: 0,
+        inner_map_meta: None,
+        offloaded: false,
+        excl_prog_sha: None,
+        contents: Arc::new(Contents { size: value_size }),
+    }
 }
 
 /// Creates a map in the live kernel, and its view.
@@ -166,24 +192,7 @@ pub fn create(
     // SAFETY: plain attributes; the size is that of the structure.
     let fd =
         unsafe { libc::syscall(libc::SYS_bpf, Cmd::MapCreate as i32, &raw mut attr, size_of::<MapCreate>()) };
-    let map = VerifierMap {
-        identity: fd as u64,
-        map_type,
-        key_size,
-        value_size,
-        max_entries,
-        // Lookups in device maps point into the map itself, which is therefore read-only to programs.
-        map_flags: if map_type == MapType::Devmap { BPF_F_RDONLY_PROG } else { 0 },
-        map_extra: 0,
-        name: String::new(),
-        record: None,
-        btf: None,
-        btf_value_type_id: 0,
-        inner_map_meta: None,
-        offloaded: false,
-        excl_prog_sha: None,
-        contents: Arc::new(Contents { size: value_size }),
-    };
+    let map = view(fd as i32, map_type, key_size, value_size, max_entries);
     (fd >= 0).then_some((fd as i32, map))
 }
 

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use bpftwin_uapi::attr::ATTR_SIZE;
 
@@ -121,6 +122,17 @@ fn possible_cpus() -> u32 {
         return count;
     }
     std::thread::available_parallelism().map_or(1, |n| n.get() as u32)
+}
+
+/// `nr_cpu_ids` of the machine at hand: ids of CPUs are below it.
+pub fn nr_cpu_ids() -> u32 {
+    static NR_CPU_IDS: OnceLock<u32> = OnceLock::new();
+    *NR_CPU_IDS.get_or_init(|| {
+        // The list is in ascending order.
+        let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
+        let last = text.trim().rsplit([',', '-']).next().and_then(|id| id.parse::<u32>().ok());
+        last.map_or_else(possible_cpus, |last| last.saturating_add(1))
+    })
 }
 
 /// Counts the CPUs of a list such as `0-3,8`.

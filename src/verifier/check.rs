@@ -52,7 +52,7 @@ impl Verifier {
             subprog_cnt: 0,
             func_info: Vec::new(),
             func_info_aux: Vec::new(),
-            nr_cpu_ids: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+            nr_cpu_ids: crate::kernel::profile::nr_cpu_ids(),
             exception_callback_subprog: 0,
             insn_postorder: Vec::new(),
             scc_cnt: 0,

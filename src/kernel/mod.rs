@@ -7,16 +7,22 @@
 pub mod caps;
 pub mod config;
 pub mod descriptors;
+pub mod host;
 pub mod ids;
 pub mod mapping;
 pub mod objects;
+pub mod own_memory;
+pub mod paths;
 pub mod pins;
 pub mod profile;
+pub mod raw;
+pub mod session;
+pub mod settings;
 pub mod user_memory;
 mod view;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -44,6 +50,8 @@ pub struct KernelSettings {
     pub unprivileged_bpf_disabled: u8,
     /// File with the kernel's BTF, raw or in an ELF section, or `None` for a kernel without.
     pub vmlinux_btf: Option<PathBuf>,
+    /// Nothing is said on standard error: the caller asks by [`Kernel::take_not_emulated`].
+    pub quiet: bool,
 }
 
 impl Default for KernelSettings {
@@ -53,6 +61,7 @@ impl Default for KernelSettings {
             caps: Caps::All,
             unprivileged_bpf_disabled: 2,
             vmlinux_btf: Some(PathBuf::from("/sys/kernel/btf/vmlinux")),
+            quiet: false,
         }
     }
 }
@@ -70,7 +79,10 @@ pub struct Kernel {
     descriptors: Descriptors,
     pins: Pins,
     next_cookie: AtomicU64,
+    /// What was said on standard error, or not said where that is not wanted.
     reported: Mutex<BTreeSet<String>>,
+    last_not_emulated: Mutex<Option<String>>,
+    quiet: bool,
 }
 
 /// Why the kernel's own BTF is not there.
@@ -99,12 +111,19 @@ impl Kernel {
             pins: Pins::default(),
             next_cookie: AtomicU64::new(1),
             reported: Mutex::new(BTreeSet::new()),
+            last_not_emulated: Mutex::new(None),
+            quiet: settings.quiet,
         }
     }
 
     /// Which kernel this is.
     pub fn profile(&self) -> &Profile {
         &self.profile
+    }
+
+    /// The file with the kernel's BTF, where it has one.
+    pub fn vmlinux_btf_path(&self) -> Option<&Path> {
+        self.vmlinux_btf_path.as_deref()
     }
 
     /// Capabilities of the calling thread.
@@ -269,16 +288,22 @@ impl Kernel {
         self.next_cookie.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The last thing that was asked for and is not emulated, which is forgotten.
+    pub fn take_not_emulated(&self) -> Option<String> {
+        self.last_not_emulated.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// The answer to what is not emulated: says so on standard error, once for each `what`.
     #[cold]
     pub fn not_emulated(&self, what: &str) -> Errno {
+        *self.last_not_emulated.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.to_owned());
         self.report(&format!("bpftwin: not emulated: {what}"));
         Errno::EOPNOTSUPP
     }
 
     fn report(&self, line: &str) {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        if reported.insert(line.to_owned()) {
+        if reported.insert(line.to_owned()) && !self.quiet {
             eprintln!("{line}");
         }
     }

@@ -2,6 +2,8 @@
 
 mod batch;
 mod btf;
+pub mod check;
+pub mod divergence;
 mod ids;
 mod info;
 mod map_create;

@@ -76,6 +76,7 @@ pub fn pair(caps: Caps) -> Option<Pair> {
         caps,
         unprivileged_bpf_disabled: disabled.trim().parse().unwrap(),
         vmlinux_btf: None,
+        quiet: false,
     });
     Some(Pair { kernel: Arc::new(kernel), memory: memory() })
 }

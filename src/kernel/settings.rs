@@ -1,0 +1,229 @@
+//! What the environment says about the emulated kernel and the mode of the preload library.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::KernelSettings;
+use super::caps::Caps;
+use super::profile::{Profile, Series};
+
+/// Where a kernel shows its own BTF.
+pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// What happens to a bpf(2) call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mode {
+    /// The emulated kernel answers.
+    #[default]
+    Emulate,
+    /// The real kernel answers, and its answers to program loads are compared with ours.
+    Check,
+}
+
+impl Mode {
+    /// The word for it in `BPFTWIN_MODE`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Mode::Emulate => "emulate",
+            Mode::Check => "check",
+        }
+    }
+}
+
+impl FromStr for Mode {
+    type Err = SettingError;
+
+    fn from_str(text: &str) -> Result<Self, SettingError> {
+        match text {
+            "emulate" => Ok(Mode::Emulate),
+            "check" => Ok(Mode::Check),
+            "record" => Err(SettingError("mode record is not emulated yet".into())),
+            other => Err(SettingError(format!("unknown mode \"{other}\"; known are emulate and check"))),
+        }
+    }
+}
+
+/// Where diagnostics go: `BPFTWIN_LOG`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Diagnostics {
+    #[default]
+    Off,
+    Stderr,
+    File(PathBuf),
+}
+
+/// Whether programs that BCF can save are saved: `BPFTWIN_BCF`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Bcf {
+    #[default]
+    Off,
+    /// The load's BCF attributes work.
+    Kernel,
+    /// Proved and accepted without the caller's doing.
+    Auto,
+}
+
+/// A setting that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct SettingError(String);
+
+impl fmt::Display for SettingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// All settings.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub mode: Mode,
+    pub series: Series,
+    pub caps: Caps,
+    pub btf: PathBuf,
+    pub diagnostics: Diagnostics,
+    pub bcf: Bcf,
+    /// `BPFTWIN_CHECK_LOG_LEVEL`: in check mode, compare at this level too.
+    pub check_log_level: u32,
+    /// `BPFTWIN_DUMP`: folder for the programs that diverge in check mode.
+    pub dump: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            mode: Mode::default(),
+            series: host_series().unwrap_or(Series::NEWEST),
+            caps: Caps::All,
+            btf: PathBuf::from(VMLINUX_BTF),
+            diagnostics: Diagnostics::default(),
+            bcf: Bcf::default(),
+            check_log_level: 0,
+            dump: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the environment of this process.
+    pub fn from_env() -> Result<Self, SettingError> {
+        Self::from_variables(|name| std::env::var_os(name))
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, SettingError> {
+        let text = |name: &str| variable(name).map(|value| value.to_string_lossy().into_owned());
+        let mut settings = Settings::default();
+        if let Some(mode) = text("BPFTWIN_MODE").filter(|mode| !mode.is_empty()) {
+            settings.mode = mode.parse().map_err(|error: SettingError| named("BPFTWIN_MODE", error.0))?;
+        }
+        if let Some(kernel) = text("BPFTWIN_KERNEL").filter(|kernel| !kernel.is_empty()) {
+            settings.series = series_by_name(&kernel).map_err(|error| named("BPFTWIN_KERNEL", error.0))?;
+        }
+        if let Some(caps) = text("BPFTWIN_CAPS") {
+            settings.caps = caps.parse().map_err(|error| named("BPFTWIN_CAPS", error))?;
+        }
+        if let Some(btf) = variable("BPFTWIN_BTF").filter(|btf| !btf.is_empty()) {
+            settings.btf = PathBuf::from(btf);
+        }
+        settings.diagnostics = match variable("BPFTWIN_LOG") {
+            None => Diagnostics::Off,
+            Some(value) => match value.to_str() {
+                Some("" | "0" | "off") => Diagnostics::Off,
+                Some("1" | "on" | "stderr") => Diagnostics::Stderr,
+                _ => Diagnostics::File(PathBuf::from(value)),
+            },
+        };
+        settings.bcf = match text("BPFTWIN_BCF").as_deref() {
+            None | Some("" | "off") => Bcf::Off,
+            Some("kernel") => Bcf::Kernel,
+            Some("auto") => Bcf::Auto,
+            Some(other) => return Err(SettingError(format!("BPFTWIN_BCF: unknown value \"{other}\""))),
+        };
+        if let Some(level) = text("BPFTWIN_CHECK_LOG_LEVEL").filter(|level| !level.is_empty()) {
+            settings.check_log_level = level
+                .parse()
+                .map_err(|_| SettingError(format!("BPFTWIN_CHECK_LOG_LEVEL: \"{level}\" is not a number")))?;
+        }
+        settings.dump = variable("BPFTWIN_DUMP").filter(|dump| !dump.is_empty()).map(PathBuf::from);
+        Ok(settings)
+    }
+
+    /// The emulated kernel that these settings ask for.
+    pub fn kernel_settings(&self) -> KernelSettings {
+        let mut profile = Profile::new(self.series);
+        if let Some(release) =
+            host_release().filter(|release| Series::of_release(release) == Some(self.series))
+        {
+            profile.release = release;
+        }
+        KernelSettings {
+            profile,
+            caps: self.caps,
+            vmlinux_btf: Some(self.btf.clone()),
+            ..KernelSettings::default()
+        }
+    }
+
+    /// The BTF file, where it is another one than the running kernel's.
+    pub fn custom_btf(&self) -> Option<&Path> {
+        Some(self.btf.as_path()).filter(|btf| *btf != Path::new(VMLINUX_BTF))
+    }
+}
+
+fn named(variable: &str, error: impl fmt::Display) -> SettingError {
+    SettingError(format!("{variable}: {error}"))
+}
+
+/// The series with this name: a number such as `6.18`, or `host`.
+pub fn series_by_name(name: &str) -> Result<Series, SettingError> {
+    if name == "host" {
+        return host_series()
+            .ok_or_else(|| SettingError("there is no profile for the kernel that runs here".into()));
+    }
+    name.parse().map_err(|_| {
+        let known: Vec<String> = Series::ALL.iter().map(Series::to_string).collect();
+        SettingError(format!("no profile for kernel \"{name}\"; there are {}, and host", known.join(", ")))
+    })
+}
+
+/// Release of the running kernel.
+fn host_release() -> Option<String> {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|release| release.trim().to_string())
+}
+
+fn host_series() -> Option<Series> {
+    Series::of_release(&host_release()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(variables: &[(&str, &str)]) -> Result<Settings, SettingError> {
+        Settings::from_variables(|name| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    #[test]
+    fn reads_variables() {
+        let read = settings(&[
+            ("BPFTWIN_MODE", "check"),
+            ("BPFTWIN_KERNEL", "6.18"),
+            ("BPFTWIN_LOG", "/tmp/log"),
+            ("BPFTWIN_CHECK_LOG_LEVEL", "2"),
+        ])
+        .unwrap();
+        assert_eq!((read.mode, read.series, read.check_log_level), (Mode::Check, Series::V6_18, 2));
+        assert_eq!(read.diagnostics, Diagnostics::File("/tmp/log".into()));
+        assert_eq!(read.custom_btf(), None);
+    }
+
+    #[test]
+    fn refuses_nonsense() {
+        assert!(settings(&[("BPFTWIN_MODE", "guess")]).is_err());
+        assert!(settings(&[("BPFTWIN_KERNEL", "2.4")]).is_err());
+        assert!(settings(&[("BPFTWIN_CAPS", "cap_fly")]).is_err());
+    }
+}

@@ -1,0 +1,128 @@
+//! Comparison of our verifier log with the real kernel's.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Lines of the log before a difference that are shown with it.
+const CONTEXT: usize = 3;
+
+/// The first place where two logs differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Line number in the logs, from 1.
+    pub line: usize,
+    /// Lines before it, equal in both.
+    pub context: Vec<String>,
+    /// Our line, where there is one.
+    pub ours: Option<String>,
+    /// The kernel's line, where there is one.
+    pub kernel: Option<String>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  log, line {}:", self.line)?;
+        for line in &self.context {
+            writeln!(f, "          {line}")?;
+        }
+        writeln!(f, "    ours: {}", self.ours.as_deref().unwrap_or("<end>"))?;
+        writeln!(f, "    host: {}", self.kernel.as_deref().unwrap_or("<end>"))
+    }
+}
+
+/// Whether two lines say the same but for measured times and addresses of the kernel's memory.
+fn same(ours: &str, kernel: &str) -> bool {
+    if ours == kernel || (is_measured_time(ours) && is_measured_time(kernel)) {
+        return true;
+    }
+    match (without_address(ours), without_address(kernel)) {
+        (Some(ours), Some(kernel)) => ours == kernel,
+        _ => false,
+    }
+}
+
+/// What stands before and after the kernel address that an instruction such as `5: (18) r1 = 0xffff888100001000` loads.
+fn without_address(line: &str) -> Option<(&str, &str)> {
+    let digits = line.find("(18) r")? + 6;
+    let (register, rest) = line[digits..].split_once(" = 0x")?;
+    let len = rest.bytes().take_while(u8::is_ascii_hexdigit).count();
+    let is_address = len == 16 && rest.starts_with("ffff");
+    // Comments stand in a column of their own, which a shorter address does not move.
+    (register.len() <= 2 && is_address).then(|| (&line[..digits + register.len()], &rest[len..]))
+}
+
+fn is_measured_time(line: &str) -> bool {
+    line.strip_prefix("verification time ")
+        .and_then(|rest| rest.strip_suffix(" usec"))
+        .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Finds the first difference that is not a measured time.
+pub fn first_difference(ours: &str, kernel: &str) -> Option<Difference> {
+    if ours == kernel {
+        return None;
+    }
+    let (mut ours, mut kernel) = (ours.split_inclusive('\n'), kernel.split_inclusive('\n'));
+    let mut context: Vec<String> = Vec::new();
+    for line in 1.. {
+        let (our, real) = match (ours.next(), kernel.next()) {
+            (None, None) => return None,
+            (Some(our), Some(real))
+                if same(our.trim_end_matches('\n'), real.trim_end_matches('\n'))
+                    && our.ends_with('\n') == real.ends_with('\n') =>
+            {
+                if context.len() == CONTEXT {
+                    context.remove(0);
+                }
+                context.push(clip(our));
+                continue;
+            }
+            pair => pair,
+        };
+        return Some(Difference { line, context, ours: our.map(clip), kernel: real.map(clip) });
+    }
+    None
+}
+
+/// A line for a report, which is not to be flooded by one.
+fn clip(line: &str) -> String {
+    const MAX: usize = 600;
+    let line = line.trim_end_matches('\n');
+    match line.char_indices().nth(MAX) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn measured_times_are_no_difference() {
+        assert_eq!(
+            first_difference("a\nverification time 12 usec\nb\n", "a\nverification time 7 usec\nb\n"),
+            None
+        );
+        assert!(first_difference("verification time 12 usec\n", "verification time x usec\n").is_some());
+    }
+
+    #[test]
+    fn addresses_are_no_difference() {
+        let line = |address: &str| format!("5: (18) r1 = {address}       ; R1=map_ptr(ks=4,vs=8)\n");
+        assert_eq!(first_difference(&line("0xffff888100001000"), &line("0xffffc90000a4d010")), None);
+        assert!(first_difference(&line("0x1"), &line("0x2")).is_some());
+        assert!(first_difference(&line("0xffff888100001000"), &line("0x2")).is_some());
+    }
+
+    #[test]
+    fn first_difference_has_context() {
+        let difference = first_difference("1\n2\n3\n4\n5\n", "1\n2\n3\n4\n6\n").unwrap();
+        assert_eq!(difference.line, 5);
+        assert_eq!(difference.context, ["2", "3", "4"]);
+        assert_eq!(difference.ours.as_deref(), Some("5"));
+        let difference = first_difference("1\n", "1\n2\n").unwrap();
+        assert_eq!((difference.ours, difference.kernel.as_deref()), (None, Some("2")));
+    }
+}

@@ -1,0 +1,185 @@
+//! Who answers bpf(2) of the libbpf in this process: per thread, the real kernel or an emulated one. The binary
+//! defines libc's `syscall` and `mmap` and hands calls on to here.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use bpftwin_uapi::attr::{self, ATTR_SIZE_BCF, BPF_LOG_LEVEL, GetId, ProgLoad};
+use bpftwin_uapi::{Cmd, Errno};
+
+use crate::kernel::mapping::MmapArgs;
+use crate::kernel::{Kernel, own_memory, raw};
+
+/// Who answers.
+#[derive(Clone)]
+pub enum Backend {
+    Host,
+    Emulated(Arc<Kernel>),
+}
+
+impl Backend {
+    /// An emulated kernel.
+    pub fn emulated(kernel: Arc<Kernel>) -> Self {
+        Backend::Emulated(kernel)
+    }
+
+    /// What was asked for and is not emulated, since this was last asked.
+    pub fn take_not_emulated(&self) -> Option<String> {
+        match self {
+            Backend::Host => None,
+            Backend::Emulated(kernel) => kernel.take_not_emulated(),
+        }
+    }
+
+    /// Answers one call.
+    ///
+    /// # Safety
+    /// `attr` and the addresses in it are what the command takes.
+    unsafe fn bpf(&self, cmd: u32, attr: u64, size: u32) -> Result<i64, Errno> {
+        match self {
+            // SAFETY: by the caller's promise.
+            Backend::Host => unsafe { raw::bpf(cmd, attr, size) },
+            Backend::Emulated(kernel) => own_memory::bpf(kernel, cmd, attr, size),
+        }
+    }
+}
+
+/// What became of the load that was waited for.
+pub struct LoadRecord {
+    pub result: Result<(), Errno>,
+    /// `log_true_size`: bytes of the whole log with its terminating zero.
+    pub log_true_size: u32,
+    /// The log of a second load with text, made where the first one failed and had been asked for none.
+    pub text_log: Option<Vec<u8>>,
+}
+
+struct Calls {
+    backend: Backend,
+    /// Address of the log buffer by which the load is recognised.
+    log_buf: u64,
+    /// Whether to load a second time for text.
+    want_text: bool,
+    record: Option<LoadRecord>,
+}
+
+thread_local! {
+    static CALLS: RefCell<Option<Calls>> = const { RefCell::new(None) };
+}
+
+/// Runs `work` with this thread's bpf(2) calls answered by `backend`, and gives what became of the program load
+/// whose log buffer is at `log_buf`.
+pub fn with_backend<T>(
+    backend: Backend,
+    log_buf: u64,
+    want_text: bool,
+    work: impl FnOnce() -> T,
+) -> (T, Option<LoadRecord>) {
+    CALLS.set(Some(Calls { backend, log_buf, want_text, record: None }));
+    let result = work();
+    (result, CALLS.take().and_then(|calls| calls.record))
+}
+
+/// bpf(2) of this process, with the kernel's convention for errors.
+///
+/// # Safety
+/// As for bpf(2).
+pub unsafe fn hook_bpf(cmd: u32, attr: u64, size: u32) -> i64 {
+    let backend = CALLS
+        .try_with(|calls| {
+            let calls = calls.try_borrow().ok()?;
+            calls.as_ref().map(|calls| (calls.backend.clone(), calls.log_buf, calls.want_text))
+        })
+        .ok()
+        .flatten();
+    let (backend, log_buf, want_text) = backend.unwrap_or((Backend::Host, 0, false));
+    let load = (cmd == Cmd::ProgLoad as u32 && log_buf != 0 && attr != 0).then(|| read_attr(attr, size));
+    // SAFETY: by the caller's promise.
+    let result = match load {
+        Some(load) if load.log_buf == log_buf => unsafe {
+            recorded_load(&backend, load, attr, size, want_text)
+        },
+        _ => unsafe { backend.bpf(cmd, attr, size) },
+    };
+    result.unwrap_or_else(|error| -i64::from(error.0))
+}
+
+/// mmap(2) of this process, with the kernel's convention for errors.
+///
+/// # Safety
+/// As for mmap(2).
+pub unsafe fn hook_mmap(addr: u64, len: u64, prot: i32, flags: i32, fd: i32, off: i64) -> i64 {
+    // SAFETY: by the caller's promise.
+    let pass = |fd: i32| unsafe {
+        raw::syscall(libc::SYS_mmap, [addr, len, prot as u64, flags as u64, fd as u64, off as u64])
+    };
+    if fd >= 0 && flags & libc::MAP_ANONYMOUS == 0 {
+        let backend = CALLS.try_with(|calls| Some(calls.try_borrow().ok()?.as_ref()?.backend.clone()));
+        if let Ok(Some(Backend::Emulated(kernel))) = backend {
+            let args = MmapArgs { len: len as usize, prot, flags, offset: off as u64 };
+            match kernel.mmap(fd, args, |file| raw::check(pass(file))) {
+                Some(Ok(address)) => return address,
+                Some(Err(error)) => return -i64::from(error.0),
+                None => {}
+            }
+        }
+    }
+    pass(fd)
+}
+
+/// Why the kernel that runs here cannot be asked, if it cannot.
+pub fn host_unusable() -> Option<String> {
+    let mut attr = GetId::default();
+    // SAFETY: the attributes hold no addresses.
+    match unsafe { raw::bpf(Cmd::ProgGetNextId as u32, &raw mut attr as u64, size_of::<GetId>() as u32) } {
+        Ok(_) | Err(Errno::ENOENT) => None,
+        Err(error) => Some(format!("bpf(2) fails with {error}")),
+    }
+}
+
+fn read_attr(address: u64, size: u32) -> ProgLoad {
+    let mut bytes = [0u8; ATTR_SIZE_BCF];
+    let len = (size as usize).min(ATTR_SIZE_BCF);
+    // SAFETY: libbpf in this process passes a live attribute union of this size.
+    unsafe { std::ptr::copy_nonoverlapping(address as *const u8, bytes.as_mut_ptr(), len) };
+    attr::part(&bytes)
+}
+
+/// # Safety
+/// As for bpf(2).
+unsafe fn recorded_load(
+    backend: &Backend,
+    load: ProgLoad,
+    attr: u64,
+    size: u32,
+    want_text: bool,
+) -> Result<i64, Errno> {
+    let cmd = Cmd::ProgLoad as u32;
+    // SAFETY: by the caller's promise.
+    let result = unsafe { backend.bpf(cmd, attr, size) };
+    let mut text_log = None;
+    if want_text && result.is_err() && load.log_level & BPF_LOG_LEVEL == 0 {
+        let mut buffer = vec![0u8; 1 << 20];
+        let mut again = load;
+        again.log_level = attr::BPF_LOG_LEVEL1;
+        again.log_buf = buffer.as_mut_ptr() as u64;
+        again.log_size = buffer.len() as u32;
+        let size = size.min(size_of::<ProgLoad>() as u32);
+        // SAFETY: the same load with a log buffer that lives.
+        if let Ok(fd) = unsafe { backend.bpf(cmd, &raw mut again as u64, size) } {
+            // SAFETY: a descriptor that was just made for us.
+            unsafe { libc::close(fd as i32) };
+        }
+        text_log = Some(buffer);
+    }
+    let record = LoadRecord {
+        result: result.map(|_| ()),
+        log_true_size: read_attr(attr, size).log_true_size,
+        text_log,
+    };
+    CALLS.with_borrow_mut(|calls| {
+        if let Some(calls) = calls {
+            calls.record = Some(record);
+        }
+    });
+    result
+}

@@ -376,6 +376,29 @@ fn program_information(pair: &Pair) {
     }
 }
 
+#[test]
+fn fdinfo() {
+    let Some(pair) = pair(Caps::All) else { return };
+    let program = load(&pair, ProgType::SocketFilter, 0, &trivial()).unwrap();
+    let btf = load_btf(&pair, &btf_bytes());
+    for (object, first, link) in [(&program, "prog_type:", "bpf-prog"), (&btf, "btf_id:", "btf")] {
+        let theirs = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", object.0.as_raw_fd())).unwrap();
+        let ours = pair.kernel.fdinfo(object.1.as_raw_fd()).unwrap();
+        let facts = |text: &str| {
+            let lines = text[text.find(first).unwrap()..].lines();
+            lines
+                .map(|line| {
+                    if line.contains("_id:") { line.split('\t').next().unwrap() } else { line }.to_owned()
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(facts(&theirs), facts(&ours));
+        let target = std::fs::read_link(format!("/proc/self/fd/{}", object.0.as_raw_fd())).unwrap();
+        assert_eq!(target.to_str(), pair.kernel.link_target(object.1.as_raw_fd()));
+        assert!(target.to_str().unwrap().contains(link));
+    }
+}
+
 fn pin(pair: &Pair, object: &Both, path: &str, flags: u32, path_fd: i32) -> Result<Option<Both>, Errno> {
     let path = CString::new(path).unwrap();
     both(pair, Cmd::ObjPin, &format!("{path:?} flags {flags} path_fd {path_fd}"), |emulated, run| {

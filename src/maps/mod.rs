@@ -227,7 +227,8 @@ impl Map {
 
 impl MapContents for Map {
     fn frozen(&self) -> bool {
-        Map::frozen(self) && !self.write_active()
+        // A map with a writable mapping cannot be frozen, and a frozen one cannot be mapped writable.
+        Map::frozen(self) && self.state.writers.load(Ordering::Acquire) == 0
     }
 
     fn read_value(&self, off: u32, buf: &mut [u8]) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bpftwin_uapi::attr::{MapCreate, MapElem};
+use bpftwin_uapi::attr::{MapCreate, MapElem, Obj};
 use bpftwin_uapi::{Cmd, MapType};
 
 use super::*;
@@ -100,4 +100,99 @@ fn attribute_sizes() {
     let memory: Arc<dyn UserMemory + Send + Sync> = Arc::new(OwnMemory);
     assert_eq!(bpf(&kernel, &memory, 0, 8, 16), Err(Errno::EFAULT));
     assert_eq!(bpf(&kernel, &memory, 999, attr.as_ptr() as u64, 16), Err(Errno::EINVAL));
+}
+
+fn elem(kernel: &Arc<Kernel>, cmd: Cmd, fd: u32, key: &[u8], value: &mut [u8]) -> Result {
+    let attr = MapElem {
+        map_fd: fd,
+        key: key.as_ptr() as u64,
+        value: value.as_mut_ptr() as u64,
+        ..MapElem::default()
+    };
+    call(kernel, cmd, &attr)
+}
+
+#[test]
+fn longest_prefix_wins() {
+    let kernel = kernel();
+    let attr = MapCreate {
+        map_type: MapType::LpmTrie as u32,
+        key_size: 8,
+        value_size: 1,
+        max_entries: 8,
+        map_flags: 1,
+        ..MapCreate::default()
+    };
+    let fd = call(&kernel, Cmd::MapCreate, &attr).unwrap() as u32;
+    for (key, mut value) in [([16, 0, 0, 0, 192, 168, 0, 0], [1u8]), ([24, 0, 0, 0, 192, 168, 1, 0], [2])] {
+        assert_eq!(elem(&kernel, Cmd::MapUpdateElem, fd, &key, &mut value), Ok(0));
+    }
+    let mut value = [0];
+    assert_eq!(elem(&kernel, Cmd::MapLookupElem, fd, &[32, 0, 0, 0, 192, 168, 1, 7], &mut value), Ok(0));
+    assert_eq!(value, [2]);
+    assert_eq!(elem(&kernel, Cmd::MapLookupElem, fd, &[32, 0, 0, 0, 192, 168, 2, 7], &mut value), Ok(0));
+    assert_eq!(value, [1]);
+    assert_eq!(
+        elem(&kernel, Cmd::MapLookupElem, fd, &[32, 0, 0, 0, 10, 0, 0, 1], &mut value),
+        Err(Errno::ENOENT)
+    );
+}
+
+#[test]
+fn lru_makes_room() {
+    let kernel = kernel();
+    let fd = map(&kernel, MapType::LruHash, 4, 4, 8);
+    for key in 0..100u32 {
+        assert_eq!(elem(&kernel, Cmd::MapUpdateElem, fd, &key.to_ne_bytes(), &mut key.to_ne_bytes()), Ok(0));
+    }
+    let mut value = [0; 4];
+    assert_eq!(elem(&kernel, Cmd::MapLookupElem, fd, &99u32.to_ne_bytes(), &mut value), Ok(0));
+    assert_eq!(value, 99u32.to_ne_bytes());
+    assert_eq!(elem(&kernel, Cmd::MapLookupElem, fd, &0u32.to_ne_bytes(), &mut value), Err(Errno::ENOENT));
+}
+
+#[test]
+fn inner_maps_must_fit() {
+    let kernel = kernel();
+    let inners = [
+        map(&kernel, MapType::Array, 4, 8, 2),
+        map(&kernel, MapType::Array, 4, 8, 3),
+        map(&kernel, MapType::Hash, 4, 8, 2),
+    ];
+    let attr = MapCreate {
+        map_type: MapType::HashOfMaps as u32,
+        key_size: 4,
+        value_size: 4,
+        max_entries: 2,
+        inner_map_fd: inners[0],
+        ..MapCreate::default()
+    };
+    let outer = call(&kernel, Cmd::MapCreate, &attr).unwrap() as u32;
+    let results =
+        inners.map(|inner| elem(&kernel, Cmd::MapUpdateElem, outer, &[1, 0, 0, 0], &mut inner.to_ne_bytes()));
+    assert_eq!(results, [Ok(0), Err(Errno::EINVAL), Err(Errno::EINVAL)]);
+    let mut id = [0; 4];
+    assert_eq!(elem(&kernel, Cmd::MapLookupElem, outer, &[1, 0, 0, 0], &mut id), Ok(0));
+    assert_eq!(u32::from_ne_bytes(id), kernel.map_by_fd(inners[0] as i32).unwrap().id());
+    assert_eq!(call(&kernel, Cmd::MapCreate, &MapCreate { inner_map_fd: outer, ..attr }), Err(Errno::EINVAL));
+}
+
+#[test]
+fn pins_keep_objects() {
+    let kernel = kernel();
+    let fd = map(&kernel, MapType::Array, 4, 4, 1);
+    let path = c"/sys/fs/bpf/map";
+    let attr = Obj { pathname: path.as_ptr() as u64, bpf_fd: fd, ..Obj::default() };
+    assert_eq!(call(&kernel, Cmd::ObjPin, &attr), Ok(0));
+    assert_eq!(call(&kernel, Cmd::ObjPin, &attr), Err(Errno::EEXIST));
+    // SAFETY: a descriptor of this test, closed without memory effects.
+    unsafe { libc::close(fd as i32) };
+    assert_eq!(kernel.maps().next_from(1), Some(1));
+    let get = Obj { bpf_fd: 0, file_flags: bpftwin_uapi::attr::BPF_F_RDONLY, ..attr };
+    let fd = call(&kernel, Cmd::ObjGet, &get).unwrap();
+    assert_eq!(elem(&kernel, Cmd::MapUpdateElem, fd as u32, &[0; 4], &mut [1; 4]), Err(Errno::EPERM));
+    kernel.pins().unlink(std::path::Path::new("/sys/fs/bpf/map")).unwrap();
+    // SAFETY: as above.
+    unsafe { libc::close(fd) };
+    assert_eq!(kernel.maps().next_from(1), None);
 }

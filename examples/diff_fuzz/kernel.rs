@@ -6,6 +6,7 @@ use bpftwin::btf::{Btf, BtfRecord, MapValue};
 use bpftwin::verifier::log::Log;
 use bpftwin::verifier::prog::{MapContents, VerifierMap};
 use bpftwin_uapi::attr::*;
+use bpftwin_uapi::info::MapInfo;
 use bpftwin_uapi::{Cmd, Errno, MapType};
 use bytemuck::{Pod, Zeroable};
 
@@ -261,6 +262,13 @@ impl World {
             bpf(Cmd::MapUpdateElem, &mut elem)?;
             bpf(Cmd::MapFreeze, &mut MapElem { map_fd: fd.0 as u32, ..MapElem::zeroed() })?;
         }
+        let mut info = MapInfo::zeroed();
+        let mut query = GetInfo {
+            bpf_fd: fd.0 as u32,
+            info_len: size_of::<MapInfo>() as u32,
+            info: &raw mut info as u64,
+        };
+        bpf(Cmd::ObjGetInfoByFd, &mut query)?;
         let record: Option<Arc<BtfRecord>> = match value_type {
             0 => None,
             id => self
@@ -283,7 +291,7 @@ impl World {
             key_size: spec.key_size,
             value_size: spec.value_size,
             max_entries: spec.max_entries,
-            map_flags: spec.flags,
+            map_flags: info.map_flags,
             map_extra: 0,
             name,
             record,

@@ -16,7 +16,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,20 @@ thread_local! {
 
 /// Programs that take longer than this are reported as hanging.
 const HANG: Duration = Duration::from_secs(120);
+/// Programs that the kernel takes longer for are left out.
+const SLOW: Duration = Duration::from_secs(4);
+
+/// What a worker does.
+#[derive(Clone)]
+struct Job {
+    index: u64,
+    since: Instant,
+    thread: libc::pthread_t,
+    give_up: Arc<AtomicBool>,
+}
+
+/// Only there so that a signal interrupts.
+extern "C" fn interrupted(_: libc::c_int) {}
 
 #[derive(Parser)]
 struct Options {
@@ -85,6 +99,7 @@ struct Summary {
     accepted: u64,
     rejected: u64,
     equal: u64,
+    slow: u64,
     not_emulated: BTreeMap<String, u64>,
     buckets: BTreeMap<String, Bucket>,
     /// Last lines of rejected programs' logs.
@@ -97,6 +112,12 @@ fn main() -> ExitCode {
         let place = info.location().map(|place| format!("{}:{}", place.file(), place.line()));
         PANIC_PLACE.with(|last| *last.borrow_mut() = place.unwrap_or_default());
     }));
+    // SAFETY: the handler does nothing; without SA_RESTART it interrupts what waits.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = interrupted as *const () as usize;
+        libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut());
+    }
     let world = match World::new() {
         Ok(world) => Arc::new(world),
         Err(message) => {
@@ -121,7 +142,7 @@ fn main() -> ExitCode {
     let next = AtomicU64::new(0);
     let done = AtomicU64::new(0);
     let started = Instant::now();
-    let running: Vec<Mutex<Option<(u64, Instant)>>> = (0..options.jobs).map(|_| Mutex::new(None)).collect();
+    let running: Vec<Mutex<Option<Job>>> = (0..options.jobs).map(|_| Mutex::new(None)).collect();
     std::thread::scope(|scope| {
         for job in 0..options.jobs {
             let (world, profiles, options, summary) = (&world, &profiles, &options, &summary);
@@ -136,7 +157,13 @@ fn main() -> ExitCode {
                             break;
                         }
                         let index = options.start + number;
-                        *lock(&running[job]) = Some((index, Instant::now()));
+                        *lock(&running[job]) = Some(Job {
+                            index,
+                            since: Instant::now(),
+                            // SAFETY: it has no preconditions.
+                            thread: unsafe { libc::pthread_self() },
+                            give_up: Arc::clone(&runner.give_up),
+                        });
                         work(&mut runner, profiles, options, index, summary);
                         *lock(&running[job]) = None;
                         done.fetch_add(1, Ordering::Relaxed);
@@ -155,18 +182,24 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Shows progress, and ends the process where a program hangs.
-fn watch(options: &Options, done: &AtomicU64, running: &[Mutex<Option<(u64, Instant)>>], started: Instant) {
+fn watch(options: &Options, done: &AtomicU64, running: &[Mutex<Option<Job>>], started: Instant) {
     use std::io::IsTerminal;
     let bar = std::io::stderr().is_terminal().then(|| indicatif::ProgressBar::new(options.count));
     let mut reported = started;
     while done.load(Ordering::Relaxed) < options.count {
         std::thread::sleep(Duration::from_millis(100));
         for job in running {
-            if let Some((index, since)) = *lock(job)
-                && since.elapsed() > HANG
-            {
-                eprintln!("program {index} of seed {} hangs", options.seed);
+            // The worker does not end while its entry is held.
+            let job = lock(job);
+            let Some(job) = &*job else { continue };
+            if job.since.elapsed() > HANG {
+                eprintln!("program {} of seed {} hangs", job.index, options.seed);
                 std::process::exit(3);
+            }
+            if job.since.elapsed() > SLOW {
+                job.give_up.store(true, Ordering::Relaxed);
+                // SAFETY: the thread lives, and the signal has a handler.
+                unsafe { libc::pthread_kill(job.thread, libc::SIGUSR1) };
             }
         }
         match &bar {
@@ -212,6 +245,7 @@ fn work(runner: &mut Runner, profiles: &Profiles, options: &Options, index: u64,
     }
     match verdict {
         Verdict::Equal => summary.equal += 1,
+        Verdict::Slow => summary.slow += 1,
         Verdict::NotEmulated(what) => *summary.not_emulated.entry(what).or_default() += 1,
         Verdict::Diverges(divergence) => {
             let bucket = summary.buckets.entry(divergence.bucket.clone()).or_default();
@@ -266,13 +300,14 @@ fn finish(options: &Options, world: &Arc<World>, summary: Summary, started: Inst
     let not_emulated: u64 = summary.not_emulated.values().sum();
     let programs = summary.accepted + summary.rejected;
     println!(
-        "{} programs in {:.1} s: {} accepted ({:.1} %), {} rejected; {} equal, {not_emulated} not emulated, {diverging} diverge in {} ways",
+        "{} programs in {:.1} s: {} accepted ({:.1} %), {} rejected; {} equal, {} too slow for the kernel, {not_emulated} not emulated, {diverging} diverge in {} ways",
         options.count,
         started.elapsed().as_secs_f64(),
         summary.accepted,
         summary.accepted as f64 * 100.0 / programs.max(1) as f64,
         summary.rejected,
         summary.equal,
+        summary.slow,
         buckets.len(),
     );
     for (what, count) in &summary.not_emulated {
@@ -300,6 +335,7 @@ fn replay(options: &Options, world: &Arc<World>) -> ExitCode {
         println!("{}: kernel: errno {}", path.display(), kernel.errno);
         match verdict {
             Verdict::Equal => println!("equal"),
+            Verdict::Slow => println!("too slow"),
             Verdict::NotEmulated(what) => println!("not emulated: {what}"),
             Verdict::Diverges(found) => {
                 status = ExitCode::FAILURE;

@@ -20,7 +20,7 @@ pub fn bpf_check(input: CheckInput) -> Outcome {
     let verified = env.check_all();
     let mut stats = env.stats();
     stats.verification_time = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    env.print_verification_stats(&stats);
+    env.print_verification_stats(&stats, verified.is_ok());
     let (log_true_size, logged) = env.log.finalize();
     // Trouble with the log hides what the verification found.
     let result = logged.and(verified);
@@ -128,6 +128,7 @@ impl Verifier {
         self.do_check_subprogs()?;
         self.remove_fastcall_spills_fills()?;
         self.check_max_stack_depth()?;
+        self.check_removed_callbacks()?;
         self.note_helpers();
         Ok(())
     }

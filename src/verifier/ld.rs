@@ -118,6 +118,21 @@ impl Verifier {
         }
         self.mark_cur_reg_unknown(BPF_REG_0);
         self.cur_reg_mut(BPF_REG_0).subreg_def = self.insn_idx as i32 + 1;
+        if self.cur_state.frames.len() > 1 {
+            self.return_from_ld_abs()?;
+        }
+        Ok(())
+    }
+
+    /// A packet load that fails returns zero from the subprogram it is in. `insn_idx` is left before the caller's next
+    /// instruction, as the walk steps on by one.
+    fn return_from_ld_abs(&mut self) -> Result<()> {
+        self.mark_reg_scratched(u32::from(BPF_REG_0));
+        let mut insn_idx = self.insn_idx;
+        self.push_stack(insn_idx + 1, insn_idx, false)?;
+        self.mark_cur_reg_known_zero(BPF_REG_0);
+        self.prepare_func_exit(&mut insn_idx)?;
+        self.insn_idx = insn_idx.wrapping_sub(1);
         Ok(())
     }
 }

@@ -21,6 +21,7 @@ pub mod disasm;
 pub mod do_check;
 pub mod facts;
 pub mod fastcall;
+mod fixups;
 pub mod func_arg;
 pub mod func_call;
 pub mod func_exit;

@@ -204,7 +204,13 @@ impl Comparison<'_> {
                     && self.idmap.check_ids(old.ref_obj_id, cur.ref_obj_id)
             }
             RegType::PTR_TO_PACKET_META | RegType::PTR_TO_PACKET => {
-                old.range() <= cur.range()
+                let range_safe = if old.range() < 0 || cur.range() < 0 {
+                    // At or beyond the packet's end.
+                    old.range() == cur.range()
+                } else {
+                    old.range() <= cur.range()
+                };
+                range_safe
                     && old.off == cur.off
                     && self.idmap.check_ids(old.id, cur.id)
                     && range_within(old, cur)

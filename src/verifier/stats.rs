@@ -9,13 +9,19 @@ use crate::verbose;
 pub const BPF_COMPLEXITY_LIMIT_INSNS: u32 = 1_000_000;
 
 impl Verifier {
-    pub fn print_verification_stats(&mut self, stats: &Stats) {
+    /// `verified`: the program was rewritten, which takes subprograms away and stack space more.
+    pub fn print_verification_stats(&mut self, stats: &Stats, verified: bool) {
         if self.log.level & BPF_LOG_STATS != 0 {
             verbose!(self, "verification time {} usec\n", stats.verification_time / 1000);
             verbose!(self, "stack depth ");
-            for i in 0..self.subprog_cnt {
-                let plus = if i + 1 < self.subprog_cnt { "+" } else { "" };
-                verbose!(self, "{}{plus}", self.subprog_info[i].stack_depth);
+            let depths = if verified {
+                self.rewritten_stack_depths()
+            } else {
+                self.subprog_info[..self.subprog_cnt].iter().map(|subprog| subprog.stack_depth).collect()
+            };
+            for (i, depth) in depths.iter().enumerate() {
+                let plus = if i + 1 < depths.len() { "+" } else { "" };
+                verbose!(self, "{depth}{plus}");
             }
             verbose!(self, "\n");
         }

@@ -124,6 +124,8 @@ pub struct Host {
     btfs: Mutex<HashMap<u32, Arc<Btf>>>,
     /// Templates of inner maps, by the id of the map of maps.
     templates: Mutex<HashMap<u32, Arc<VerifierMap>>>,
+    /// Why an object could not be looked up that the kernel itself knows.
+    hidden: Mutex<Option<String>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -140,6 +142,16 @@ impl Host {
     pub fn unprivileged_bpf_disabled() -> bool {
         std::fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled")
             .is_ok_and(|text| text.trim() != "0")
+    }
+
+    /// What could not be looked up since this was last asked.
+    pub fn take_hidden(&self) -> Option<String> {
+        lock(&self.hidden).take()
+    }
+
+    /// Remembers BTF that was just loaded: looking it up by its id later may not be allowed.
+    pub fn note_btf(&self, fd: i32) {
+        let _ = self.btf_by_fd(fd);
     }
 
     /// Remembers the template of a map of maps that was just created with `inner_map_fd`.
@@ -252,7 +264,9 @@ impl Host {
         if let Some(btf) = lock(&self.btfs).get(&id) {
             return Ok(Arc::clone(btf));
         }
-        let fd = OwnFd::by_id(Cmd::BtfGetFdById, id)?;
+        let fd = OwnFd::by_id(Cmd::BtfGetFdById, id).inspect_err(|error| {
+            *lock(&self.hidden) = Some(format!("BTF of a map or program that cannot be looked up ({error})"));
+        })?;
         self.btf_by_fd(fd.raw())
     }
 

@@ -103,6 +103,13 @@ impl Checker {
                 }
                 result
             }
+            Some(Cmd::BtfLoad) => {
+                let result = pass();
+                if let Ok(fd) = result {
+                    self.host.note_btf(fd as i32);
+                }
+                result
+            }
             _ => pass(),
         }
     }
@@ -133,6 +140,7 @@ impl Checker {
 
     /// Our answer to a load.
     fn ours(&self, load: &ProgLoad) -> Answer {
+        self.host.take_hidden();
         let objects: Arc<dyn Objects> = Arc::new(HostObjects { host: Arc::clone(&self.host) });
         let caps = Caps::Real.current();
         let loader = Loader {
@@ -152,7 +160,10 @@ impl Checker {
                     result: Err(refusal.errno),
                     log_true_size: None,
                     log: String::new(),
-                    not_emulated: refusal.not_emulated.map(|what| what.into_owned()),
+                    not_emulated: refusal
+                        .not_emulated
+                        .map(|what| what.into_owned())
+                        .or_else(|| self.host.take_hidden()),
                 };
             }
         };
@@ -168,7 +179,7 @@ impl Checker {
             result: outcome.result,
             log_true_size: outcome.log_true_size,
             log: sink.text(),
-            not_emulated: outcome.not_emulated,
+            not_emulated: outcome.not_emulated.or_else(|| self.host.take_hidden()),
         }
     }
 
@@ -409,6 +420,7 @@ fn dump(
             .collect(),
         divergence,
     };
+    let name = name.replace('/', "_");
     let number = DUMPS.fetch_add(1, Ordering::Relaxed);
     let base = dir.join(format!("{name}-{}-{number}", std::process::id()));
     let path = base.with_extension("json");

@@ -33,8 +33,11 @@ impl fmt::Display for Difference {
 
 /// Whether two lines say the same but for measured times and addresses of the kernel's memory.
 fn same(ours: &str, kernel: &str) -> bool {
-    if ours == kernel || (is_measured_time(ours) && is_measured_time(kernel)) {
+    if ours == kernel {
         return true;
+    }
+    if let (Some(ours), Some(kernel)) = (without_time(ours), without_time(kernel)) {
+        return ours == kernel;
     }
     match (without_address(ours), without_address(kernel)) {
         (Some(ours), Some(kernel)) => ours == kernel,
@@ -52,10 +55,11 @@ fn without_address(line: &str) -> Option<(&str, &str)> {
     (register.len() <= 2 && is_address).then(|| (&line[..digits + register.len()], &rest[len..]))
 }
 
-fn is_measured_time(line: &str) -> bool {
-    line.strip_prefix("verification time ")
-        .and_then(|rest| rest.strip_suffix(" usec"))
-        .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+/// What stands before a measured time, which ends a line.
+fn without_time(line: &str) -> Option<&str> {
+    let (before, rest) = line.rsplit_once("verification time ")?;
+    let number = rest.strip_suffix(" usec")?;
+    (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(before)
 }
 
 /// Finds the first difference that is not a measured time.
@@ -105,6 +109,7 @@ mod tests {
             first_difference("a\nverification time 12 usec\nb\n", "a\nverification time 7 usec\nb\n"),
             None
         );
+        assert_eq!(first_difference("a 2verification time 12 usec\n", "a 2verification time 7 usec\n"), None);
         assert!(first_difference("verification time 12 usec\n", "verification time x usec\n").is_some());
     }
 

@@ -174,8 +174,13 @@ pub struct LiveMap {
     pub view: Arc<VerifierMap>,
 }
 
+/// Descriptors without a kernel, beyond any that a process has.
+const OFFLINE_FDS: i32 = 1 << 24;
+
 /// What all workers of a process share.
 pub struct World {
+    /// There is a kernel to compare with; otherwise descriptors are numbers that no process has.
+    live: bool,
     pub fuzz: FuzzBtf,
     pub btf_fd: Fd,
     pub btf: Arc<Btf>,
@@ -185,26 +190,25 @@ pub struct World {
 }
 
 impl World {
+    /// With objects in the live kernel.
     pub fn new() -> Result<World, String> {
         let fuzz = FuzzBtf::build();
+        let btf_fd = load_btf(&fuzz)?;
+        World::with(true, fuzz, btf_fd)
+    }
+
+    /// Without a kernel: only our side of a comparison works.
+    pub fn offline() -> Result<World, String> {
+        World::with(false, FuzzBtf::build(), Fd(OFFLINE_FDS))
+    }
+
+    fn with(live: bool, fuzz: FuzzBtf, btf_fd: Fd) -> Result<World, String> {
         let vmlinux =
             Btf::from_kernel_file(std::path::Path::new("/sys/kernel/btf/vmlinux")).ok().map(Arc::new);
-        let mut log = vec![0u8; 1 << 16];
-        let mut attr = BtfLoad {
-            btf: fuzz.bytes.as_ptr() as u64,
-            btf_size: fuzz.bytes.len() as u32,
-            btf_log_buf: log.as_mut_ptr() as u64,
-            btf_log_size: log.len() as u32,
-            btf_log_level: 1,
-            ..BtfLoad::zeroed()
-        };
-        let btf_fd = bpf(Cmd::BtfLoad, &mut attr)
-            .map_err(|errno| format!("BTF refused, errno {errno}: {}", String::from_utf8_lossy(&log)))?;
         let mut log = Log::new(0, 0, None).map_err(|errno| errno.to_string())?;
         let btf = Btf::parse(fuzz.bytes.clone(), &mut log, &|| vmlinux.clone())
             .map_err(|errno| format!("our BTF check refuses the programs' BTF: {errno}"))?;
-        let mut world =
-            World { fuzz, btf_fd: Fd(btf_fd as i32), btf: Arc::new(btf), vmlinux, maps: Vec::new() };
+        let mut world = World { live, fuzz, btf_fd, btf: Arc::new(btf), vmlinux, maps: Vec::new() };
         for (index, spec) in MAPS.iter().enumerate() {
             let map = if spec.is_bound_by_use() {
                 None
@@ -249,26 +253,11 @@ impl World {
             None => None,
         };
         attr.inner_map_fd = inner.map_or(0, |inner| inner.fd.0 as u32);
-        let fd = Fd(bpf(Cmd::MapCreate, &mut attr)? as i32);
-        if spec.frozen {
-            let key = 0u32;
-            let value: Vec<u8> = (0..spec.value_size as usize).map(frozen_byte).collect();
-            let mut elem = MapElem {
-                map_fd: fd.0 as u32,
-                key: &raw const key as u64,
-                value: value.as_ptr() as u64,
-                ..MapElem::zeroed()
-            };
-            bpf(Cmd::MapUpdateElem, &mut elem)?;
-            bpf(Cmd::MapFreeze, &mut MapElem { map_fd: fd.0 as u32, ..MapElem::zeroed() })?;
-        }
-        let mut info = MapInfo::zeroed();
-        let mut query = GetInfo {
-            bpf_fd: fd.0 as u32,
-            info_len: size_of::<MapInfo>() as u32,
-            info: &raw mut info as u64,
+        let (fd, map_flags) = if self.live {
+            live_map(&spec, &mut attr)?
+        } else {
+            (Fd(OFFLINE_FDS + 1 + index as i32), own_flags(&spec))
         };
-        bpf(Cmd::ObjGetInfoByFd, &mut query)?;
         let record: Option<Arc<BtfRecord>> = match value_type {
             0 => None,
             id => self
@@ -291,7 +280,7 @@ impl World {
             key_size: spec.key_size,
             value_size: spec.value_size,
             max_entries: spec.max_entries,
-            map_flags: info.map_flags,
+            map_flags,
             map_extra: 0,
             name,
             record,
@@ -304,6 +293,52 @@ impl World {
         };
         Ok(LiveMap { fd, view: Arc::new(view) })
     }
+}
+
+/// Makes a map in the kernel; its descriptor, and its flags as the kernel has them.
+fn live_map(spec: &MapSpec, attr: &mut MapCreate) -> Result<(Fd, u32), i32> {
+    let fd = Fd(bpf(Cmd::MapCreate, attr)? as i32);
+    if spec.frozen {
+        let key = 0u32;
+        let value: Vec<u8> = (0..spec.value_size as usize).map(frozen_byte).collect();
+        let mut elem = MapElem {
+            map_fd: fd.0 as u32,
+            key: &raw const key as u64,
+            value: value.as_ptr() as u64,
+            ..MapElem::zeroed()
+        };
+        bpf(Cmd::MapUpdateElem, &mut elem)?;
+        bpf(Cmd::MapFreeze, &mut MapElem { map_fd: fd.0 as u32, ..MapElem::zeroed() })?;
+    }
+    let mut info = MapInfo::zeroed();
+    let mut query =
+        GetInfo { bpf_fd: fd.0 as u32, info_len: size_of::<MapInfo>() as u32, info: &raw mut info as u64 };
+    bpf(Cmd::ObjGetInfoByFd, &mut query)?;
+    Ok((fd, info.map_flags))
+}
+
+/// The flags that the kernel gives a map: programs may not write to device maps.
+fn own_flags(spec: &MapSpec) -> u32 {
+    match spec.map_type {
+        Devmap | DevmapHash => spec.flags | BPF_F_RDONLY_PROG,
+        _ => spec.flags,
+    }
+}
+
+/// Loads the programs' BTF into the kernel.
+fn load_btf(fuzz: &FuzzBtf) -> Result<Fd, String> {
+    let mut log = vec![0u8; 1 << 16];
+    let mut attr = BtfLoad {
+        btf: fuzz.bytes.as_ptr() as u64,
+        btf_size: fuzz.bytes.len() as u32,
+        btf_log_buf: log.as_mut_ptr() as u64,
+        btf_log_size: log.len() as u32,
+        btf_log_level: 1,
+        ..BtfLoad::zeroed()
+    };
+    let fd = bpf(Cmd::BtfLoad, &mut attr)
+        .map_err(|errno| format!("BTF refused, errno {errno}: {}", String::from_utf8_lossy(&log)))?;
+    Ok(Fd(fd as i32))
 }
 
 /// What a map of maps keeps of its template: `bpf_map_meta_alloc`.

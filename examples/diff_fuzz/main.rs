@@ -12,7 +12,6 @@ mod report;
 mod rng;
 mod runner;
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,11 +26,6 @@ use case::Case;
 use generator::Profiles;
 use kernel::World;
 use runner::{Divergence, Runner, Verdict};
-
-thread_local! {
-    /// Where the last panic of this thread happened.
-    pub static PANIC_PLACE: RefCell<String> = const { RefCell::new(String::new()) };
-}
 
 /// Programs that take longer than this are reported as hanging.
 const HANG: Duration = Duration::from_secs(120);
@@ -110,7 +104,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(|place| format!("{}:{}", place.file(), place.line()));
-        PANIC_PLACE.with(|last| *last.borrow_mut() = place.unwrap_or_default());
+        runner::PANIC_PLACE.with(|last| *last.borrow_mut() = place.unwrap_or_default());
     }));
     // SAFETY: the handler does nothing; without SA_RESTART it interrupts what waits.
     unsafe {
@@ -294,7 +288,7 @@ fn finish(options: &Options, world: &Arc<World>, summary: Summary, started: Inst
     }
     let mut reasons: Vec<_> = summary.reasons.into_iter().collect();
     reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    for (reason, count) in reasons.iter().take(60) {
+    for (reason, count) in reasons.iter().take(options.show) {
         println!("{count:6} {reason}");
     }
     let not_emulated: u64 = summary.not_emulated.values().sum();

@@ -62,7 +62,10 @@ pub fn comment(text: &str) -> String {
 
 /// Why a program was rejected, with numbers replaced.
 pub fn reason(answer: &Answer) -> String {
-    let last = answer.log.lines().rev().find(|line| !line.starts_with("processed ") && !line.is_empty());
+    let is_reason = |line: &&str| {
+        ["processed ", "stack depth ", "verification time "].iter().all(|start| !line.starts_with(start))
+    };
+    let last = answer.log.lines().rev().filter(is_reason).find(|line| !line.is_empty());
     let line: String =
         last.unwrap_or("").chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).take(90).collect();
     format!("errno {}: {line}", answer.errno)

@@ -1,5 +1,6 @@
 //! Verifies a case here and in the live kernel, and compares the answers.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,6 +17,11 @@ use bytemuck::Zeroable;
 
 use crate::case::Case;
 use crate::kernel::{Fd, LiveMap, MAPS, World, bpf};
+
+thread_local! {
+    /// Where the last panic of this thread happened.
+    pub static PANIC_PLACE: RefCell<String> = const { RefCell::new(String::new()) };
+}
 
 /// Answer to a load.
 #[derive(Clone, PartialEq, Debug)]
@@ -280,7 +286,7 @@ impl Runner {
                 .cloned()
                 .or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()))
                 .unwrap_or_default();
-            let place = crate::PANIC_PLACE.with(|place| place.borrow().clone());
+            let place = PANIC_PLACE.with(|place| place.borrow().clone());
             Ours::Panicked(format!("{place}: {message}"))
         })
     }
@@ -368,7 +374,7 @@ fn after<'a>(first: &'a str, rest: std::str::Lines<'a>) -> String {
 }
 
 /// A line without what differs from run to run: measured times, addresses of kernel objects.
-fn comparable(line: &str) -> String {
+pub fn comparable(line: &str) -> String {
     if let Some(at) = line.find("verification time ") {
         return line[..at].into();
     }

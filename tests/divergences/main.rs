@@ -1,0 +1,90 @@
+//! Programs on which this verifier and the kernel once disagreed, each with the kernel's answer.
+//!
+//! `NAME.case` is a program as `scripts/diff-fuzz` stores it, named after the kernel function concerned; `NAME.log` is
+//! the errno and the log of the kernel. Where the live kernel is of the emulated series and lets us load, it is asked
+//! as well. With `UPDATE_EXPECTED=1` the kernel's answers are stored.
+
+#[allow(dead_code)]
+#[path = "../../examples/diff_fuzz/btf.rs"]
+mod btf;
+#[allow(dead_code)]
+#[path = "../../examples/diff_fuzz/case.rs"]
+mod case;
+#[allow(dead_code)]
+#[path = "../../examples/diff_fuzz/kernel.rs"]
+mod kernel;
+#[path = "../../examples/diff_fuzz/ours.rs"]
+mod ours;
+#[allow(dead_code)]
+#[path = "../../examples/diff_fuzz/runner.rs"]
+mod runner;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use case::Case;
+use kernel::World;
+use runner::{Answer, Ours, Runner, comparable};
+
+fn cases() -> Vec<(PathBuf, Case)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/divergences");
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "case"))
+        .collect();
+    paths.sort();
+    paths
+        .into_iter()
+        .map(|path| {
+            let case = Case::parse(&std::fs::read_to_string(&path).unwrap());
+            (path.clone(), case.unwrap_or_else(|| panic!("{}: not a program", path.display())))
+        })
+        .collect()
+}
+
+fn text(answer: &Answer) -> String {
+    let mut text = format!("errno {}\n", answer.errno);
+    for line in answer.log.lines() {
+        text.push_str(&comparable(line));
+        text.push('\n');
+    }
+    text
+}
+
+fn expected(case: &Path) -> String {
+    std::fs::read_to_string(case.with_extension("log")).unwrap_or_default()
+}
+
+#[test]
+fn answers_are_the_kernels() {
+    let mut runner = Runner::new(Arc::new(World::offline().unwrap()));
+    for (path, case) in cases() {
+        let answer = match runner.ours_only(&case) {
+            Ours::Answer(answer) => text(&answer),
+            Ours::NotEmulated(what) => format!("not emulated: {what}"),
+            Ours::Panicked(message) => panic!("{}: {message}", path.display()),
+        };
+        assert!(answer == expected(&path), "{}:\n{answer}", path.display());
+    }
+}
+
+#[test]
+fn expected_answers_are_the_live_kernels() {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let world = match World::new() {
+        Ok(world) if release.starts_with("6.18.") => world,
+        _ => {
+            eprintln!("SKIPPED: no right to load programs, or not a 6.18 kernel");
+            return;
+        }
+    };
+    let mut runner = Runner::new(Arc::new(world));
+    for (path, case) in cases() {
+        let answer = text(&runner.kernel_only(&case));
+        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+            std::fs::write(path.with_extension("log"), &answer).unwrap();
+        }
+        assert!(answer == expected(&path), "{}:\n{answer}", path.display());
+    }
+}

@@ -7,10 +7,13 @@
 //! - `vmlinux`: the kernel's own BTF, which is trusted and not checked
 //! - `record`, `fields`: special fields of map values and allocated objects
 //! - `func_args`, `ctx`: what the verifier expects of the arguments of global functions
+//! - `ctx_access`: contexts of programs that are attached to the kernel's functions
+//! - `walk`: what lies where in the kernel's structures
 //! - `size`, `name`, `index`: sizes, names and searches by name
 
 mod check;
 mod ctx;
+mod ctx_access;
 mod fields;
 mod func_args;
 mod index;
@@ -23,12 +26,14 @@ mod resolve;
 mod size;
 mod types;
 mod vmlinux;
+mod walk;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 pub use ctx::{btf_is_prog_ctx_type, btf_is_projection_of};
+pub use ctx_access::btf_ctx_access;
 pub use func_args::{FuncArgsQuery, btf_prepare_func_args};
 use index::{DeclTagIndex, NameIndex};
 pub use map_value::MapValue;
@@ -39,6 +44,7 @@ use size::Resolved;
 pub use size::ResolvedSize;
 pub use types::*;
 pub use vmlinux::BtfFileError;
+pub use walk::{StructAccess, safe};
 
 /// Arguments of a function, as the verifier sees them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -17,6 +17,8 @@ pub const MAX_BPF_FUNC_REG_ARGS: usize = 5;
 pub enum BtfTypeRef {
     /// The structure of this name.
     Struct(&'static str),
+    /// The type of this id: of an argument of the program's own function.
+    Id(u32),
     /// Known only at the call, from the map or field concerned: `BPF_PTR_POISON`.
     Poison,
 }

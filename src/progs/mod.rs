@@ -4,8 +4,10 @@
 //! that the kernel keeps in its verifier as switches over program types are in [`rules`] and [`retval`].
 
 pub mod ctx_type;
+pub mod iter;
 pub mod layout;
 pub mod maps;
+pub mod raw_tp_null_args;
 pub mod retval;
 pub mod rules;
 pub mod tag;
@@ -33,6 +35,8 @@ pub use sock::{
     bpf_sock_common_is_valid_access, bpf_sock_is_valid_access, bpf_tcp_sock_is_valid_access,
     bpf_xdp_sock_is_valid_access,
 };
+
+pub use trace::bpf_tracing_ctx_access;
 
 pub use crate::verifier::access::{AccessType, InsnAccessAux};
 
@@ -90,7 +94,7 @@ pub fn is_valid_access(
         ProgType::CgroupSockopt => cgroup::cg_sockopt_is_valid_access(prog, off, size, access, info),
         ProgType::Kprobe => trace::kprobe_prog_is_valid_access(off, size, access),
         ProgType::Tracepoint => trace::tp_prog_is_valid_access(off, size, access),
-        ProgType::RawTracepoint => trace::raw_tp_prog_is_valid_access(off, size, access),
+        ProgType::RawTracepoint => bpf_tracing_ctx_access(off, size, access),
         ProgType::RawTracepointWritable => {
             trace::raw_tp_writable_prog_is_valid_access(off, size, access, info)
         }
@@ -111,7 +115,7 @@ pub const fn has_prog_type(prog_type: ProgType) -> bool {
 /// What is missing for programs of this type, where they cannot be verified yet.
 pub fn not_emulated(prog: &Prog) -> Option<&'static str> {
     match prog.prog_type {
-        ProgType::Tracing => Some("tracing programs"),
+        ProgType::Tracing => Some("tracing programs of functions"),
         ProgType::Lsm => Some("LSM programs"),
         ProgType::Ext => Some("extension programs"),
         ProgType::StructOps => Some("struct_ops programs"),

@@ -24,8 +24,8 @@ pub fn tp_prog_is_valid_access(off: i32, size: i32, access: AccessType) -> bool 
     !below_record && off < PERF_MAX_TRACE_SIZE && access == Read && off % size == 0
 }
 
-/// `bpf_tracing_ctx_access`
-pub fn raw_tp_prog_is_valid_access(off: i32, size: i32, access: AccessType) -> bool {
+/// An access to numbers and pointers, eight bytes each, as far as any context of these goes: `bpf_tracing_ctx_access`.
+pub fn bpf_tracing_ctx_access(off: i32, size: i32, access: AccessType) -> bool {
     (0..8 * MAX_BPF_FUNC_ARGS).contains(&off) && access == Read && off % size == 0
 }
 
@@ -38,7 +38,7 @@ pub fn raw_tp_writable_prog_is_valid_access(
     if off == 0 && (access != Read || !info.pointer(RegType::PTR_TO_TP_BUFFER, size)) {
         return false;
     }
-    raw_tp_prog_is_valid_access(off, size, access)
+    bpf_tracing_ctx_access(off, size, access)
 }
 
 pub fn pe_prog_is_valid_access(off: i32, size: i32, access: AccessType, info: &mut InsnAccessAux) -> bool {

@@ -7,6 +7,7 @@ use super::disasm::func_id_name;
 use super::print_state::reg_type_str;
 use super::reg_type::{ArgType, RegType, flag};
 use super::{Result, Verifier};
+use crate::helpers::BtfTypeRef;
 use crate::verbose;
 
 use RegType as R;
@@ -90,7 +91,13 @@ fn folded_type(reg_type: RegType, arg_type: ArgType, func_id: i32, regno: u8) ->
 
 impl Verifier {
     /// `check_reg_type`: the register is of a type that the argument takes.
-    pub(super) fn check_reg_type(&mut self, regno: u8, arg_type: ArgType, meta: &CallArgMeta) -> Result<()> {
+    pub(super) fn check_reg_type(
+        &mut self,
+        regno: u8,
+        arg_type: ArgType,
+        arg_btf_id: Option<BtfTypeRef>,
+        meta: &CallArgMeta,
+    ) -> Result<()> {
         let Some(compatible) = compatible_reg_types(arg_type) else {
             verbose!(self, "verifier bug: unsupported arg type {}\n", arg_type.0);
             return Err(Errno::EFAULT);
@@ -114,7 +121,59 @@ impl Verifier {
             }
             return Ok(());
         }
-        self.not_emulated("PTR_TO_BTF_ID arguments of helpers")
+        self.check_struct_arg(regno, reg_type, arg_type, arg_btf_id, meta.func_id)
+    }
+
+    /// A pointer to a structure, whose modifiers suit the argument.
+    fn check_struct_arg(
+        &mut self,
+        regno: u8,
+        reg_type: RegType,
+        arg_type: ArgType,
+        arg_btf_id: Option<BtfTypeRef>,
+        func_id: i32,
+    ) -> Result<()> {
+        const TRUSTED: u32 = flag::PTR_TRUSTED;
+        const NULL: u32 = flag::PTR_MAYBE_NULL;
+        const RCU: u32 = flag::MEM_RCU;
+        const PERCPU: u32 = flag::MEM_PERCPU;
+        match reg_type.flags() {
+            0 | TRUSTED | RCU | NULL => {}
+            flags if flags == TRUSTED | NULL || flags == RCU | NULL => {}
+            flags if flags == PERCPU || flags == PERCPU | RCU || flags == PERCPU | TRUSTED => return Ok(()),
+            flags if flags & flag::MEM_ALLOC != 0 => return self.not_emulated("allocated objects"),
+            _ => {
+                verbose!(self, "verifier bug: invalid PTR_TO_BTF_ID register for type match\n");
+                return Err(Errno::EFAULT);
+            }
+        }
+        let release = arg_type.has(flag::OBJ_RELEASE);
+        if reg_type.may_be_null() && (!arg_type.may_be_null() || release) {
+            verbose!(self, "Possibly NULL pointer passed to helper arg{regno}\n");
+            return Err(Errno::EACCES);
+        }
+        if func_id == HelperId::KptrXchg as i32 {
+            return self.not_emulated("kptrs");
+        }
+        let needed = match arg_btf_id {
+            Some(BtfTypeRef::Struct(name)) => self.kernel_struct_id(name),
+            Some(BtfTypeRef::Id(id)) => id,
+            Some(BtfTypeRef::Poison) => {
+                verbose!(self, "verifier internal error:");
+                verbose!(self, "R{regno} has non-overwritten BPF_PTR_POISON type\n");
+                return Err(Errno::EACCES);
+            }
+            None if arg_type.base() == ArgType::ARG_PTR_TO_BTF_ID_SOCK_COMMON => {
+                self.kernel_struct_id("sock_common")
+            }
+            None => {
+                verbose!(self, "verifier bug: missing arg compatible BTF ID\n");
+                return Err(Errno::EFAULT);
+            }
+        };
+        // Any kind of socket can be released: each begins with the part that all have in common.
+        let strict = release && func_id != HelperId::SkRelease as i32;
+        self.check_btf_arg(regno, needed, strict)
     }
 
     #[cold]

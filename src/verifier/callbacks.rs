@@ -114,7 +114,10 @@ impl Verifier {
                 map_set_for_each_callback_args(&caller, map, self.bpf_capable, callee);
             }
             Callback::Loop => set_loop_callback_state(&caller, self.bpf_capable, callee),
-            Callback::FindVma => return self.not_emulated("PTR_TO_BTF_ID arguments of callbacks"),
+            Callback::FindVma => {
+                let vma = self.kernel_struct_id("vm_area_struct");
+                set_find_vma_callback_state(&caller, vma, self.bpf_capable, callee);
+            }
             Callback::UserRingbuf => return self.not_emulated("dynptrs"),
             Callback::Timer => return Err(Errno::EFAULT),
         }
@@ -162,6 +165,17 @@ fn set_loop_callback_state(caller: &CallerRegs, bpf_capable: bool, callee: &mut 
     callee.regs[BPF_REG_1 as usize].type_ = RegType::SCALAR_VALUE;
     callee.regs[BPF_REG_2 as usize] = caller[BPF_REG_3 as usize];
     clear_unused(callee, bpf_capable, BPF_REG_3);
+}
+
+/// `callback_fn(task, vma, callback_ctx)` of `bpf_find_vma(task, addr, callback_fn, callback_ctx, flags)`
+fn set_find_vma_callback_state(caller: &CallerRegs, vma: u32, bpf_capable: bool, callee: &mut FuncState) {
+    callee.regs[BPF_REG_1 as usize] = caller[BPF_REG_1 as usize];
+    let reg = &mut callee.regs[BPF_REG_2 as usize];
+    reg.mark_known_zero();
+    reg.type_ = RegType::PTR_TO_BTF_ID;
+    reg.set_btf_id(0, vma);
+    callee.regs[BPF_REG_3 as usize] = caller[BPF_REG_4 as usize];
+    clear_unused(callee, bpf_capable, BPF_REG_4);
 }
 
 /// `callback_fn(map, key, value)` of `bpf_timer_set_callback(timer, callback_fn)`

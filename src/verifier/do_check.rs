@@ -127,7 +127,13 @@ impl Verifier {
                 reg.id = id;
             }
             t if t.base() == ArgType::ARG_PTR_TO_BTF_ID => {
-                return self.not_emulated("BTF pointers as arguments of global functions");
+                let id = self.next_id();
+                let flags = t.0 & (flag::PTR_MAYBE_NULL | flag::PTR_UNTRUSTED | flag::PTR_TRUSTED);
+                let reg = self.cur_reg_mut(regno);
+                reg.type_ = RegType::PTR_TO_BTF_ID.with(flags);
+                reg.mark_known_zero();
+                reg.set_btf_id(0, arg.mem_size_or_btf_id);
+                reg.id = id;
             }
             t if t.base() == ArgType::ARG_PTR_TO_DYNPTR => {
                 return self.not_emulated("dynptrs as arguments of global functions");

@@ -48,7 +48,10 @@ impl Verifier {
         }
         // The null pointer is a scalar; its type is right for any argument that may be null.
         if !(arg_type.may_be_null() && reg.is_null()) {
-            self.check_reg_type(regno, arg_type, meta)?;
+            let has_btf_id =
+                matches!(arg_type.base(), ArgType::ARG_PTR_TO_BTF_ID | ArgType::ARG_PTR_TO_SPIN_LOCK);
+            let btf_id = proto.arg_btf_id[arg].filter(|_| has_btf_id);
+            self.check_reg_type(regno, arg_type, btf_id, meta)?;
             self.check_func_arg_reg_off(&reg, regno, arg_type)?;
         }
         if arg_type.has(flag::OBJ_RELEASE) {
@@ -93,7 +96,7 @@ impl Verifier {
                 meta.raw_mode = arg_type.has(flag::MEM_UNINIT);
                 self.check_helper_mem_access(regno, value_size as i32, direction(arg_type), false, Some(meta))
             }
-            ArgType::ARG_PTR_TO_PERCPU_BTF_ID => self.not_emulated("PTR_TO_BTF_ID arguments of helpers"),
+            ArgType::ARG_PTR_TO_PERCPU_BTF_ID => self.check_percpu_arg(regno, meta),
             ArgType::ARG_PTR_TO_SPIN_LOCK => self.check_spin_lock_arg(regno, meta),
             ArgType::ARG_PTR_TO_TIMER => self.process_timer_func(regno, meta),
             ArgType::ARG_PTR_TO_FUNC => {

@@ -12,6 +12,7 @@ use super::reg_type::{ArgType, RegType, flag};
 use super::state::{DEF_NOT_SUBREG, MAX_CALL_FRAMES};
 use super::{Result, SubprogArg, Verifier};
 use crate::btf::{BTF_FUNC_GLOBAL, FuncArgsQuery, btf_prepare_func_args};
+use crate::helpers::BtfTypeRef;
 use crate::progs::resolve_prog_type;
 use crate::verbose;
 
@@ -232,7 +233,8 @@ impl Verifier {
                 if reg.is_null() && arg_type.may_be_null() {
                     return Ok(());
                 }
-                self.check_reg_type(regno, arg_type, &CallArgMeta::default())?;
+                let btf_id = BtfTypeRef::Id(arg.mem_size_or_btf_id);
+                self.check_reg_type(regno, arg_type, Some(btf_id), &CallArgMeta::default())?;
                 self.check_func_arg_reg_off(&reg, regno, arg_type)?;
             }
             _ => {

@@ -81,7 +81,9 @@ impl Verifier {
                 }
                 self.check_buffer_access(regno, off, access_size)
             }
-            RegType::PTR_TO_BTF_ID => self.not_emulated("access through PTR_TO_BTF_ID"),
+            RegType::PTR_TO_BTF_ID => {
+                self.check_ptr_to_btf_access(regno, off, access_size, AccessType::Read, None)
+            }
             // The context's layout is not known to the verifier: its last byte is accessed instead.
             RegType::PTR_TO_CTX if !has_convert_ctx_access(progs::resolve_prog_type(&self.prog)) => {
                 if access_size == 0 {

@@ -42,9 +42,8 @@ impl Verifier {
                 self.set_pointer_return(RegType::PTR_TO_MEM.with(flags));
                 self.cur_reg_mut(BPF_REG_0).set_mem_size(meta.mem_size);
             }
-            RetType::RET_PTR_TO_MEM_OR_BTF_ID | RetType::RET_PTR_TO_BTF_ID => {
-                return self.not_emulated("helpers that return PTR_TO_BTF_ID");
-            }
+            RetType::RET_PTR_TO_MEM_OR_BTF_ID => self.set_percpu_return(proto.ret_type, meta)?,
+            RetType::RET_PTR_TO_BTF_ID => self.set_btf_id_return(proto, func as i32)?,
             other => {
                 let name = func_id_name(func as i32);
                 verbose!(self, "unknown return type {} of func {name}#{}\n", other.0, func as u32);

@@ -189,13 +189,21 @@ impl Verifier {
     }
 
     /// `check_ptr_to_map_access`: reads of the kernel's `struct bpf_map` and what contains it.
-    pub(super) fn check_ptr_to_map_access(&mut self, regno: u8, off: i32, t: AccessType) -> Result<()> {
-        if self.btf_vmlinux.is_none() {
+    pub(super) fn check_ptr_to_map_access(
+        &mut self,
+        regno: u8,
+        off: i32,
+        size: i32,
+        t: AccessType,
+        value_regno: Option<u8>,
+    ) -> Result<()> {
+        let Some(btf) = self.btf_vmlinux.clone() else {
             verbose!(self, "map_ptr access not supported without CONFIG_DEBUG_INFO_BTF\n");
             return Err(Errno::ENOTSUPP);
-        }
+        };
         let map_type = self.reg_map(regno)?.map_type;
-        let Some(tname) = map_btf_struct(map_type) else {
+        let found = map_btf_struct(map_type).and_then(|tname| Some((tname, btf.find_struct(tname)?)));
+        let Some((tname, btf_id)) = found else {
             verbose!(self, "map_ptr access not supported for map type {}\n", map_type as u32);
             return Err(Errno::ENOTSUPP);
         };
@@ -211,7 +219,7 @@ impl Verifier {
             verbose!(self, "only read from {tname} is supported\n");
             return Err(Errno::EACCES);
         }
-        self.not_emulated("reads of struct bpf_map")
+        self.read_map_struct(&btf, btf_id, off, size, value_regno)
     }
 }
 

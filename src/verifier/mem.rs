@@ -12,6 +12,7 @@ use super::print_state::reg_type_str;
 use super::reg_type::{RegType, flag};
 use super::state::{BPF_REG_SIZE, DEF_NOT_SUBREG, RegState};
 use super::{BPF_MAX_VAR_OFF, Result, Verifier};
+use crate::btf::btf_ctx_access;
 use crate::progs;
 use crate::verbose;
 
@@ -113,7 +114,9 @@ impl Verifier {
                 self.check_tp_buffer_access(regno, off, size)?;
                 self.load_unknown(value_regno.filter(|_| t == AccessType::Read));
             }
-            RegType::CONST_PTR_TO_MAP => self.check_ptr_to_map_access(regno, off, t)?,
+            RegType::CONST_PTR_TO_MAP => {
+                self.check_ptr_to_map_access(regno, off, size, t, value_regno)?;
+            }
             RegType::PTR_TO_ARENA => self.load_unknown(value_regno.filter(|_| t == AccessType::Read)),
             _ => self.access_by_base_type(insn_idx, regno, off, size, t, value_regno)?,
         }
@@ -174,7 +177,7 @@ impl Verifier {
                 self.load_unknown(value_regno.filter(|_| !write));
             }
             RegType::PTR_TO_BTF_ID if !reg_type.may_be_null() => {
-                return self.not_emulated("access through PTR_TO_BTF_ID");
+                self.check_ptr_to_btf_access(regno, off, size, t, value_regno)?;
             }
             RegType::PTR_TO_BUF if !reg_type.may_be_null() => {
                 if rdonly && write {
@@ -444,7 +447,13 @@ impl Verifier {
         t: AccessType,
         info: &mut InsnAccessAux,
     ) -> Result<()> {
-        if !progs::is_valid_access(&mut self.prog, off, size, t, info) {
+        let valid = if self.prog.attach_func_proto.is_some() {
+            progs::bpf_tracing_ctx_access(off, size, t)
+                && btf_ctx_access(&mut self.log, &self.prog, off, size, info)
+        } else {
+            progs::is_valid_access(&mut self.prog, off, size, t, info)
+        };
+        if !valid {
             verbose!(self, "invalid bpf_context access off={off} size={size}\n");
             return Err(Errno::EACCES);
         }

@@ -11,6 +11,7 @@ pub mod attach;
 pub mod backtrack;
 pub mod bounds;
 pub mod bprintf;
+pub mod btf_access;
 pub mod callbacks;
 pub mod cfg;
 pub mod check;

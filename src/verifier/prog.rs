@@ -6,6 +6,7 @@ use bpftwin_uapi::{Errno, Insn, MapType, ProgType};
 
 use crate::btf::{Btf, BtfRecord};
 use crate::kernel::config::KernelConfig;
+use crate::progs::iter::CtxArg;
 
 /// The program under verification: the parts of `struct bpf_prog` and `bpf_prog_aux` that matter.
 #[derive(Clone)]
@@ -26,6 +27,13 @@ pub struct Prog {
     pub attach_btf_id: u32,
     /// BTF of the kernel or a module that `attach_btf_id` is of.
     pub attach_btf: Option<Arc<Btf>>,
+    /// Prototype of the function that the program is attached to, in `attach_btf`, and its name. Set by verification.
+    pub attach_func_proto: Option<u32>,
+    pub attach_func_name: String,
+    /// Attached to a tracepoint through its BTF: the prototype's first argument is not the program's.
+    pub attach_btf_trace: bool,
+    /// Pointers in the context that the iterator knows more of than the prototype: `ctx_arg_info`.
+    pub ctx_args: &'static [CtxArg],
     /// Program that this one is attached to: `dst_prog`.
     pub dst_prog: Option<TargetProg>,
     /// Type of the program that an extension extends.
@@ -79,6 +87,10 @@ impl Prog {
             name: String::new(),
             attach_btf_id: 0,
             attach_btf: None,
+            attach_func_proto: None,
+            attach_func_name: String::new(),
+            attach_btf_trace: false,
+            ctx_args: &[],
             dst_prog: None,
             saved_dst_prog_type: None,
             btf: None,

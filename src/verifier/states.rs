@@ -69,18 +69,20 @@ impl IdMap {
         true
     }
 
-    /// `check_scalar_ids`: a scalar without an id stands for one with an id of its own.
+    /// `check_scalar_ids`: the old scalar's links hold for the current one, too. An old scalar without an id relied on none; a
+    /// current one without an id is linked to no other.
     #[inline]
-    fn check_scalar_ids(&mut self, mut old_id: u32, mut cur_id: u32) -> bool {
+    fn check_scalar_ids(&mut self, old_id: u32, mut cur_id: u32) -> bool {
         if old_id == 0 {
-            self.tmp_id_gen = self.tmp_id_gen.wrapping_add(1);
-            old_id = self.tmp_id_gen;
+            return true;
         }
         if cur_id == 0 {
             self.tmp_id_gen = self.tmp_id_gen.wrapping_add(1);
             cur_id = self.tmp_id_gen;
         }
         self.check_nonzero_ids(old_id, cur_id)
+            && (old_id & BPF_ADD_CONST == 0
+                || self.check_ids(old_id & !BPF_ADD_CONST, cur_id & !BPF_ADD_CONST))
     }
 }
 
@@ -223,14 +225,15 @@ impl Comparison<'_> {
     }
 
     fn scalar_safe(&mut self, old: &RegState, cur: &RegState) -> bool {
-        if old.id & BPF_ADD_CONST != cur.id & BPF_ADD_CONST
+        // A link at a distance must be one of the same kind and distance.
+        if old.id != 0 && old.id & BPF_ADD_CONST != cur.id & BPF_ADD_CONST
             || old.id & BPF_ADD_CONST != 0 && old.off != cur.off
         {
             return false;
         }
-        range_within(old, cur)
+        self.idmap.check_scalar_ids(old.id, cur.id)
+            && range_within(old, cur)
             && old.var_off.contains(cur.var_off)
-            && self.idmap.check_scalar_ids(old.id, cur.id)
     }
 
     fn is_stack_all_misc(&self, slot: &StackState) -> bool {

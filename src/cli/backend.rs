@@ -2,6 +2,7 @@
 //! defines libc's `syscall` and `mmap` and hands calls on to here.
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bpftwin_uapi::attr::{self, ATTR_SIZE_BCF, BPF_LOG_LEVEL, GetId, ProgLoad};
@@ -39,7 +40,12 @@ impl Backend {
         match self {
             // SAFETY: by the caller's promise.
             Backend::Host => unsafe { raw::bpf(cmd, attr, size) },
-            Backend::Emulated(kernel) => own_memory::bpf(kernel, cmd, attr, size),
+            Backend::Emulated(kernel) => {
+                // A panic would be a bug, which is to cost one program's answer and not the whole run.
+                let answer = AssertUnwindSafe(|| own_memory::bpf(kernel, cmd, attr, size));
+                catch_unwind(answer)
+                    .unwrap_or_else(|_| Err(kernel.not_emulated("this program (internal error)")))
+            }
         }
     }
 }

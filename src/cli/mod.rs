@@ -1,6 +1,7 @@
 //! The command `bpftwin`: one file per subcommand.
 
 mod backend;
+mod bench;
 mod diff;
 mod load;
 mod object;
@@ -36,6 +37,8 @@ enum Command {
     Verify(verify::Verify),
     /// Compare the emulated kernel's answers with those of the kernel that runs here.
     Diff(diff::Diff),
+    /// Compare verification times with those of the kernel that runs here.
+    Bench(bench::Bench),
     /// Run a command with its bpf(2) calls answered by the emulated kernel.
     Run(run::Run),
 }
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Verify(verify) => verify.run(),
         Command::Diff(diff) => diff.run(),
+        Command::Bench(bench) => bench.run(),
         Command::Run(run) => run.run(),
     }
 }

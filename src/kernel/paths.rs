@@ -110,12 +110,13 @@ impl Sysctl {
     }
 }
 
-/// Pins cannot be opened, and directories only to read, which is not emulated.
+/// Pins cannot be opened. Directories can, which is enough to name the file system in a call; the descriptor cannot
+/// be read as a directory.
 fn open_in_bpffs(kernel: &Kernel, path: &Path, flags: i32) -> Result<i32, Errno> {
     match kernel.pins().stat(path) {
         Ok(Inode { node: Node::Pin(_), .. }) => Err(Errno::EIO),
         Ok(_) if flags & libc::O_ACCMODE != libc::O_RDONLY => Err(Errno::EISDIR),
-        Ok(_) => Err(kernel.not_emulated("reading directories of the bpf file system")),
+        Ok(_) => file_with(c"bpffs", &[], flags),
         // The file system has no files of its own.
         Err(Errno::ENOENT) if flags & libc::O_CREAT != 0 => Err(Errno::EPERM),
         Err(error) => Err(error),

@@ -12,6 +12,7 @@ mod path;
 mod pin;
 pub mod prog_load;
 mod progs;
+mod token;
 
 use std::sync::Arc;
 
@@ -87,6 +88,7 @@ fn dispatch(call: &Call<'_>) -> Result {
         Cmd::LinkGetFdById => ids::bpf_link_get_fd_by_id(call),
         Cmd::ObjGetInfoByFd => info::bpf_obj_get_info_by_fd(call),
         Cmd::BtfLoad => btf::bpf_btf_load(call),
+        Cmd::TokenCreate => token::token_create(call),
         Cmd::ProgAttach
         | Cmd::ProgDetach
         | Cmd::ProgTestRun
@@ -97,8 +99,7 @@ fn dispatch(call: &Call<'_>) -> Result {
         | Cmd::LinkUpdate
         | Cmd::LinkDetach
         | Cmd::EnableStats
-        | Cmd::IterCreate
-        | Cmd::TokenCreate => {
+        | Cmd::IterCreate => {
             call.check_attr()?;
             Err(call.not_emulated(call.cmd.name()))
         }

@@ -60,6 +60,9 @@ struct Options {
     /// Load into the live kernel alone, to see what it makes of the programs.
     #[arg(long)]
     kernel_only: bool,
+    /// With `--kernel-only`: list every kind of log line instead of the reasons of rejections.
+    #[arg(long)]
+    lines: bool,
     /// Verify here alone.
     #[arg(long)]
     ours_only: bool,
@@ -233,7 +236,11 @@ fn work(runner: &mut Runner, profiles: &Profiles, options: &Options, index: u64,
         summary.accepted += 1;
     } else {
         summary.rejected += 1;
-        if options.kernel_only {
+        if options.lines {
+            for line in report::kinds_of_lines(&kernel) {
+                *summary.reasons.entry(line).or_default() += 1;
+            }
+        } else if options.kernel_only {
             *summary.reasons.entry(report::reason(&kernel)).or_default() += 1;
         }
     }

@@ -70,3 +70,13 @@ pub fn reason(answer: &Answer) -> String {
         last.unwrap_or("").chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).take(90).collect();
     format!("errno {}: {line}", answer.errno)
 }
+
+/// The lines of a log that are no instructions and no states, with numbers replaced.
+pub fn kinds_of_lines(answer: &Answer) -> std::collections::BTreeSet<String> {
+    answer
+        .log
+        .lines()
+        .filter(|line| !line.contains(": (") && !line.contains("R10=") && !line.contains(": R"))
+        .map(|line| line.chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).take(120).collect())
+        .collect()
+}

@@ -39,8 +39,7 @@ impl Verifier {
             return;
         }
         if src.id & BPF_ADD_CONST != 0 {
-            src.id = 0;
-            src.off = 0;
+            src.clear_scalar_id();
         }
         if src.id == 0 && !src.var_off.is_const() {
             *id_gen += 1;
@@ -164,7 +163,7 @@ impl Verifier {
         }
         regs[dst] = regs[src];
         if !shares {
-            regs[dst].id = 0;
+            regs[dst].clear_scalar_id();
         }
         &mut regs[dst]
     }
@@ -304,7 +303,7 @@ impl Verifier {
             || !src_const.is_const()
             || insn.src() == BPF_X && insn.src_reg() == insn.dst_reg()
         {
-            dst.id = 0;
+            dst.clear_scalar_id();
             return Ok(());
         }
         match linked_delta(insn, src_const.value, alu32, dst_umax) {
@@ -312,10 +311,7 @@ impl Verifier {
                 dst.id |= if alu32 { BPF_ADD_CONST32 } else { BPF_ADD_CONST64 };
                 dst.off = off;
             }
-            _ => {
-                dst.off = 0;
-                dst.id = 0;
-            }
+            _ => dst.clear_scalar_id(),
         }
         Ok(())
     }

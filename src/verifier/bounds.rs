@@ -28,6 +28,13 @@ impl RegState {
         self.u32_max_value = imm as u32;
     }
 
+    /// `clear_scalar_id`: the value has no copies any more, nor a distance to any.
+    #[inline]
+    pub fn clear_scalar_id(&mut self) {
+        self.id = 0;
+        self.off = 0;
+    }
+
     /// `__mark_reg_known`: the value (or variable offset) is `imm`; payload, fixed offset and ids are cleared.
     #[inline]
     pub fn mark_known(&mut self, imm: u64) {

@@ -90,6 +90,7 @@ impl Verifier {
             total_states: 0,
             peak_states: 0,
             explored_states_size: 0,
+            free_list_size: 0,
             num_backedges: 0,
             linfo: Vec::new(),
             prev_linfo: None,

@@ -399,7 +399,7 @@ fn collect_linked_regs(st: &mut VerifierState, insn_aux: &[InsnAux], id: u32, li
         }
         let entry = LinkedReg { frameno: frameno as u8, spi_or_reg: spi_or_reg as u8, is_reg };
         if !linked.push(entry) {
-            reg.id = 0;
+            reg.clear_scalar_id();
         }
     };
     for frameno in (0..st.frames.len()).rev() {

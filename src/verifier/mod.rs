@@ -240,6 +240,8 @@ pub struct Verifier {
     pub total_states: u32,
     pub peak_states: u32,
     pub explored_states_size: u32,
+    /// Evicted checkpoints. What the end of a function's walk frees still counts, as in the kernel.
+    pub free_list_size: u32,
     pub num_backedges: u32,
 
     // Line information and what the log remembers of its last lines.

@@ -291,7 +291,7 @@ impl RegState {
     pub fn scalar_byte_swap(&mut self, insn: &Insn) {
         let swaps = insn.class() == BPF_ALU64 || insn.src() == BPF_TO_BE;
         if swaps || insn.imm != 64 {
-            self.id = 0;
+            self.clear_scalar_id();
         }
         if swaps {
             self.var_off = match insn.imm {

@@ -474,7 +474,7 @@ impl Verifier {
         if size as usize <= spill_size && off % BPF_REG_SIZE as i32 == 0 {
             let mut reg = slot.spilled_ptr;
             if get_reg_width(&reg) > 8 * size as u32 {
-                reg.id = 0;
+                reg.clear_scalar_id();
             }
             let dst = self.cur_reg_mut(dst_regno);
             reg.subreg_def = dst.subreg_def;

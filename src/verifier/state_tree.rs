@@ -239,7 +239,7 @@ impl Verifier {
 
     /// `update_peak_states`
     pub fn update_peak_states(&mut self) {
-        let cur_states = self.explored_states_size + self.free_list.len() as u32 + self.num_backedges;
+        let cur_states = self.explored_states_size + self.free_list_size + self.num_backedges;
         self.peak_states = self.peak_states.max(cur_states);
     }
 
@@ -447,6 +447,7 @@ impl Verifier {
             return;
         }
         self.free_list.retain(|&other| other != id);
+        self.free_list_size -= 1;
         self.states.remove(id);
     }
 

@@ -573,6 +573,7 @@ impl Verifier {
                         entry.in_free_list = true;
                         self.explored_states[bucket].remove(pos);
                         self.free_list.push(id);
+                        self.free_list_size += 1;
                         self.explored_states_size -= 1;
                         self.maybe_free_verifier_state(id);
                     }

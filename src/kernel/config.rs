@@ -21,6 +21,8 @@ pub struct KernelConfig {
     pub arch_has_non_overlapping_address_space: bool,
     /// The JIT is on: `prog->jit_requested`.
     pub jit: bool,
+    /// The kernel knows the addresses of its variables by name, not of functions alone.
+    pub kallsyms_all: bool,
     /// `LOCKDOWN_BPF_READ_KERNEL`: programs may not read kernel memory.
     pub lockdown_bpf_read_kernel: bool,
     /// `LOCKDOWN_BPF_WRITE_USER`: programs may not write user memory.
@@ -41,6 +43,7 @@ impl KernelConfig {
         ipv6_seg6_bpf: true,
         arch_has_non_overlapping_address_space: true,
         jit: true,
+        kallsyms_all: true,
         lockdown_bpf_read_kernel: false,
         lockdown_bpf_write_user: false,
     };
@@ -63,6 +66,7 @@ const SYMBOLS: &[(&str, Field)] = &[
         &mut config.arch_has_non_overlapping_address_space
     }),
     ("CONFIG_BPF_JIT", |config| &mut config.jit),
+    ("CONFIG_KALLSYMS_ALL", |config| &mut config.kallsyms_all),
     ("CONFIG_LOCK_DOWN_KERNEL_FORCE_CONFIDENTIALITY", |config| &mut config.lockdown_bpf_read_kernel),
 ];
 

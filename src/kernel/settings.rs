@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use super::KernelSettings;
 use super::caps::Caps;
+use super::config::KernelConfig;
 use super::profile::{Profile, Series};
 
 /// Where a kernel shows its own BTF.
@@ -156,6 +157,11 @@ impl Settings {
             host_release().filter(|release| Series::of_release(release) == Some(self.series))
         {
             profile.release = release;
+            if self.custom_btf().is_none()
+                && let Some(config) = KernelConfig::of_host()
+            {
+                profile.config = config;
+            }
         }
         KernelSettings {
             profile,

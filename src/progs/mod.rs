@@ -22,7 +22,7 @@ mod sock_ops;
 mod trace;
 mod xdp;
 
-use bpftwin_uapi::ProgType;
+use bpftwin_uapi::{AttachType, ProgType};
 
 use crate::verifier::prog::Prog;
 use crate::verifier::reg_type::RegType;
@@ -115,7 +115,10 @@ pub const fn has_prog_type(prog_type: ProgType) -> bool {
 /// What is missing for programs of this type, where they cannot be verified yet.
 pub fn not_emulated(prog: &Prog) -> Option<&'static str> {
     match prog.prog_type {
-        ProgType::Tracing => Some("tracing programs of functions"),
+        ProgType::Tracing => match AttachType::from_u32(prog.expected_attach_type) {
+            Some(AttachType::TraceIter | AttachType::TraceRawTp) => None,
+            _ => Some("tracing programs of functions"),
+        },
         ProgType::Lsm => Some("LSM programs"),
         ProgType::Ext => Some("extension programs"),
         ProgType::StructOps => Some("struct_ops programs"),

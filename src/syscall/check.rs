@@ -80,7 +80,7 @@ impl Checker {
     pub fn new(settings: Settings) -> Self {
         Checker {
             host: Arc::new(Host::default()),
-            config: Arc::new(Profile::new(settings.series).config),
+            config: Arc::new(KernelConfig::of_host().unwrap_or_else(|| Profile::new(settings.series).config)),
             settings,
             counts: Counts::default(),
         }

@@ -36,7 +36,7 @@ impl Verifier {
         self.mark_cur_reg_known_zero(dst);
         let aux = self.insn_aux[self.insn_idx as usize];
         match insn.src_reg() {
-            BPF_PSEUDO_BTF_ID => self.not_emulated("variables of the kernel's BTF"),
+            BPF_PSEUDO_BTF_ID => self.load_btf_var(dst),
             BPF_PSEUDO_FUNC => self.load_func(insn),
             BPF_PSEUDO_MAP_VALUE | BPF_PSEUDO_MAP_IDX_VALUE => {
                 let bpf_capable = self.bpf_capable;

@@ -45,6 +45,7 @@ pub mod map_fields;
 pub mod mem;
 pub mod print_state;
 pub mod prog;
+pub mod pseudo_btf;
 pub mod refine;
 pub mod refs;
 pub mod reg_arg;

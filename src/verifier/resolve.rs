@@ -51,7 +51,7 @@ impl Verifier {
         Err(err)
     }
 
-    fn __add_used_btf(&mut self, btf: Arc<Btf>) -> Result<()> {
+    pub(super) fn __add_used_btf(&mut self, btf: Arc<Btf>) -> Result<()> {
         if self.used_btfs.iter().any(|used| used.uid() == btf.uid()) {
             return Ok(());
         }
@@ -133,7 +133,7 @@ impl Verifier {
         };
         let by_index = match insn.src_reg() {
             0 => return Ok(()),
-            BPF_PSEUDO_BTF_ID => return self.check_pseudo_btf_id(insn, next),
+            BPF_PSEUDO_BTF_ID => return self.check_pseudo_btf_id(i, insn, next),
             BPF_PSEUDO_FUNC => {
                 self.insn_aux[i].ptr_type = RegType::PTR_TO_FUNC;
                 return Ok(());
@@ -191,36 +191,6 @@ impl Verifier {
         };
         verbose!(self, "invalid access to map value pointer, value_size={} off={off}\n", map.value_size);
         Err(err)
-    }
-
-    /// A variable or function of the kernel, by its BTF id.
-    fn check_pseudo_btf_id(&mut self, insn: Insn, next: Insn) -> Result<()> {
-        let btf = if next.imm != 0 {
-            let Ok(btf) = self.objects.btf_by_fd(next.imm) else {
-                verbose!(self, "invalid module BTF object FD specified.\n");
-                return Err(Errno::EINVAL);
-            };
-            btf
-        } else {
-            let Some(btf) = self.btf_vmlinux.clone() else {
-                verbose!(
-                    self,
-                    "kernel is missing BTF, make sure CONFIG_DEBUG_INFO_BTF=y is specified in Kconfig.\n"
-                );
-                return Err(Errno::EINVAL);
-            };
-            btf
-        };
-        let id = insn.imm;
-        let Some(t) = btf.type_by_id(id as u32) else {
-            verbose!(self, "ldimm64 insn specifies invalid btf_id {id}.\n");
-            return Err(Errno::ENOENT);
-        };
-        if !t.is_var() && !t.is_func() {
-            verbose!(self, "pseudo btf_id {id} in ldimm64 isn't KIND_VAR or KIND_FUNC\n");
-            return Err(Errno::EINVAL);
-        }
-        self.not_emulated("addresses of kernel variables")
     }
 }
 

@@ -84,11 +84,12 @@ fn bpf_lookup(name: &OsStr) -> Errno {
 impl Tree {
     /// The directory that `path` would be made in; the rules of `bpf_lookup` and of a path walk.
     fn check_new(&self, path: &Path) -> Result<(), Errno> {
-        self.check_walk(path.parent().ok_or(Errno::EEXIST)?)?;
-        let name = path.file_name().ok_or(Errno::EEXIST)?;
+        // The mount point itself is there, whatever its parent is.
         if self.nodes.contains_key(path) {
             return Err(Errno::EEXIST);
         }
+        self.check_walk(path.parent().ok_or(Errno::EEXIST)?)?;
+        let name = path.file_name().ok_or(Errno::EEXIST)?;
         match bpf_lookup(name) {
             Errno::ENOENT => Ok(()),
             error => Err(error),

@@ -14,6 +14,8 @@ pub struct Case {
     pub log_level: u32,
     pub log_size: u32,
     pub gpl: bool,
+    /// Maps are named by their place in `fd_array`: not, so, or with the array's length given.
+    pub fd_array: u32,
     pub insns: Vec<Insn>,
     /// First instruction of each function, and its index in the table of functions. Empty: no BTF.
     pub funcs: Vec<(u32, u32)>,
@@ -103,6 +105,9 @@ impl Case {
             self.log_size,
             u32::from(self.gpl)
         );
+        if self.fd_array != 0 {
+            let _ = writeln!(text, "fd_array {}", self.fd_array);
+        }
         for (at, func) in &self.funcs {
             let _ = writeln!(text, "func {at} {func}");
         }
@@ -124,6 +129,7 @@ impl Case {
             log_level: 2,
             log_size: 1 << 22,
             gpl: true,
+            fd_array: 0,
             insns: Vec::new(),
             funcs: Vec::new(),
             lines: Vec::new(),
@@ -142,6 +148,7 @@ impl Case {
                 "log_level" => case.log_level = number()?,
                 "log_size" => case.log_size = number()?,
                 "gpl" => case.gpl = number()? != 0,
+                "fd_array" => case.fd_array = number()?,
                 "func" => case.funcs.push((number()?, words.next()?.parse().ok()?)),
                 "line" => case.lines.push((number()?, words.next()?.parse().ok()?)),
                 "insn" => {

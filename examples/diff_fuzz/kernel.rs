@@ -52,12 +52,24 @@ pub struct MapSpec {
     pub inner: Option<usize>,
     /// Frozen after its only value was filled.
     pub frozen: bool,
+    /// What a frozen map holds, zeros behind it; a pattern where it is empty.
+    text: &'static [u8],
 }
 
 impl MapSpec {
     const fn new(map_type: MapType, key_size: u32, value_size: u32, max_entries: u32) -> Self {
         let value = Value::Bytes;
-        MapSpec { map_type, key_size, value_size, max_entries, flags: 0, value, inner: None, frozen: false }
+        MapSpec {
+            map_type,
+            key_size,
+            value_size,
+            max_entries,
+            flags: 0,
+            value,
+            inner: None,
+            frozen: false,
+            text: b"",
+        }
     }
 
     const fn flags(mut self, flags: u32) -> Self {
@@ -78,6 +90,19 @@ impl MapSpec {
     const fn frozen(mut self) -> Self {
         self.frozen = true;
         self
+    }
+
+    const fn text(mut self, text: &'static [u8]) -> Self {
+        self.text = text;
+        self.frozen()
+    }
+
+    /// Byte of a frozen map's value at an offset.
+    fn frozen_byte(&self, at: usize) -> u8 {
+        if !self.text.is_empty() {
+            return self.text.get(at).copied().unwrap_or(0);
+        }
+        [0u8, 1, 0xff, 0x80, 7, 0, 0, 0x7f][at % 8].wrapping_add((at / 8) as u8)
     }
 
     /// The first program to use it binds the kernel's map to programs of its kind, so that every load needs a new one.
@@ -138,12 +163,12 @@ pub const MAPS: &[MapSpec] = &[
     MapSpec::new(Array, 4, 1, 1),
     MapSpec::new(ArrayOfMaps, 4, 4, 2).inner(13),
     MapSpec::new(PercpuCgroupStorage, 16, 16, 0),
+    MapSpec::new(Array, 4, 32, 1).flags(BPF_F_RDONLY_PROG).text(b"%d %s\0%llu\0plain\0%px %c\0%pI4"),
+    MapSpec::new(Array, 4, 48, 1)
+        .flags(BPF_F_RDONLY_PROG)
+        .text(b"x=%5d %-4s%%\0%pks %pus\0%q\0%ld%lx%i\0%s%s%s%s\0%p"),
+    MapSpec::new(Array, 4, 8, 1).flags(BPF_F_RDONLY_PROG).text(b"notended"),
 ];
-
-/// Byte of the frozen map's value at an offset.
-fn frozen_byte(at: usize) -> u8 {
-    [0u8, 1, 0xff, 0x80, 7, 0, 0, 0x7f][at % 8].wrapping_add((at / 8) as u8)
-}
 
 struct Contents {
     spec: MapSpec,
@@ -162,7 +187,7 @@ impl MapContents for Contents {
             return Err(Errno::EINVAL);
         }
         for (i, byte) in buf.iter_mut().enumerate() {
-            *byte = if self.spec.frozen { frozen_byte(off as usize + i) } else { 0 };
+            *byte = if self.spec.frozen { self.spec.frozen_byte(off as usize + i) } else { 0 };
         }
         Ok(())
     }
@@ -197,6 +222,7 @@ impl World {
         World::with(true, fuzz, btf_fd)
     }
 
+    #[allow(dead_code)] // For tests, which share this file.
     /// Without a kernel: only our side of a comparison works.
     pub fn offline() -> Result<World, String> {
         World::with(false, FuzzBtf::build(), Fd(OFFLINE_FDS))
@@ -300,7 +326,7 @@ fn live_map(spec: &MapSpec, attr: &mut MapCreate) -> Result<(Fd, u32), i32> {
     let fd = Fd(bpf(Cmd::MapCreate, attr)? as i32);
     if spec.frozen {
         let key = 0u32;
-        let value: Vec<u8> = (0..spec.value_size as usize).map(frozen_byte).collect();
+        let value: Vec<u8> = (0..spec.value_size as usize).map(|at| spec.frozen_byte(at)).collect();
         let mut elem = MapElem {
             map_fd: fd.0 as u32,
             key: &raw const key as u64,

@@ -32,6 +32,10 @@ pub fn minimize(case: &Case, diverges: &mut dyn FnMut(&Case) -> bool) -> Case {
             let candidate = Case { lines: Vec::new(), ..best.clone() };
             attempt(candidate, &mut best);
         }
+        if best.fd_array != 0 {
+            let candidate = Case { fd_array: 0, ..best.clone() };
+            attempt(candidate, &mut best);
+        }
         for bit in 0..9 {
             if best.prog_flags & 1 << bit != 0 {
                 let candidate = Case { prog_flags: best.prog_flags & !(1 << bit), ..best.clone() };

@@ -11,13 +11,14 @@ use crate::runner::{Answer, Divergence, text_of};
 /// A program, disassembled, with what its load depends on.
 pub fn program(case: &Case) -> String {
     let mut text = format!(
-        "{:?} attach {} flags {:#x} log level {} size {}{}\n",
+        "{:?} attach {} flags {:#x} log level {} size {}{}{}\n",
         case.prog_type,
         case.attach_type,
         case.prog_flags,
         case.log_level,
         case.log_size,
-        if case.gpl { "" } else { " not GPL" }
+        if case.gpl { "" } else { " not GPL" },
+        if case.fd_array == 0 { "" } else { " fd_array" }
     );
     let mut second_half = false;
     for (at, insn) in case.insns.iter().enumerate() {

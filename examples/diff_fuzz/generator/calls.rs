@@ -44,6 +44,10 @@ impl Generator<'_> {
         if proto.might_sleep && self.profile.flags == 0 && !self.slip() {
             return;
         }
+        self.call_helper(id, proto);
+    }
+
+    fn call_helper(&mut self, id: HelperId, proto: &FuncProto) {
         let map = self.map_for(id);
         let Some(sources) = self.arguments(proto, map) else { return };
         for (i, &source) in sources.iter().enumerate() {
@@ -53,6 +57,32 @@ impl Generator<'_> {
         self.result(id, proto.ret_type, map);
         if invalidates_packets(id) {
             self.forget_packets();
+        }
+    }
+
+    /// A helper that takes a socket.
+    pub(super) fn socket_helper(&mut self) {
+        if self.locked {
+            return;
+        }
+        let takes_socket = |proto: &FuncProto| {
+            proto.arg_type.iter().any(|arg| {
+                matches!(
+                    arg.base(),
+                    ArgType::ARG_PTR_TO_SOCK_COMMON
+                        | ArgType::ARG_PTR_TO_SOCKET
+                        | ArgType::ARG_PTR_TO_BTF_ID_SOCK_COMMON
+                )
+            })
+        };
+        let helpers: Vec<_> =
+            self.profile.helpers.iter().filter(|helper| takes_socket(helper.1)).copied().collect();
+        if helpers.is_empty() {
+            return;
+        }
+        let (id, proto) = self.rng.pick(&helpers);
+        if !is_special(id, proto) || self.rng.one_in(10) {
+            self.call_helper(id, proto);
         }
     }
 
@@ -137,8 +167,8 @@ impl Generator<'_> {
                     matches!(kind, Kind::Mem { class: Class::Sock, null: false, .. })
                 })?),
                 ArgType::ARG_PTR_TO_CONST_STR => {
-                    let frozen = MAPS.iter().position(|spec| spec.frozen)?;
-                    Source::MapValue(frozen, self.rng.pick(&[0, 0, 1, 5, 8, 24]))
+                    let frozen: Vec<usize> = (0..MAPS.len()).filter(|&map| MAPS[map].frozen).collect();
+                    Source::MapValue(self.rng.pick(&frozen), self.rng.pick(&[0, 0, 0, 6, 11, 13, 17, 22]))
                 }
                 ArgType::ARG_PTR_TO_STACK => Source::Fp(self.stack_bytes(8, true)),
                 _ => Source::Imm(0),
@@ -190,6 +220,11 @@ impl Generator<'_> {
     fn size(&mut self, size: i32, zero: bool) -> Source {
         if size == 0 || self.rng.chance(60) {
             return Source::Imm(size);
+        }
+        if self.slip()
+            && let Some(reg) = self.reg_among(6..10, Kind::is_scalar)
+        {
+            return Source::Reg(reg);
         }
         // A bounded number, which for some helpers must not be zero.
         let reg = self.rng.pick(&[7, 8, 9]);

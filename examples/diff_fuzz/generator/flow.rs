@@ -127,7 +127,7 @@ impl Generator<'_> {
         let step = self.rng.pick(&[1, 1, 1, 2, 3]);
         let in_stack = self.rng.chance(20);
         let slot = self.rng.below(super::SLOTS as u64) as usize;
-        let off = -8 * (slot as i16 + 1);
+        let off = self.slot_off(slot);
         let counter = (6..10).find(|&reg| self.kind(reg) == Kind::None).unwrap_or(9);
         if self.pinned & 1 << counter != 0 {
             return;

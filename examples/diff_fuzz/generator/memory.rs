@@ -68,7 +68,13 @@ impl Generator<'_> {
         };
         self.set(dst, kind);
         if let Kind::Mem { null: true, .. } = kind {
-            self.null_check(dst, |this| this.mem_access_at(dst));
+            let kept = if self.rng.chance(60) { self.keep(dst) } else { dst };
+            self.null_check(dst, |this| {
+                this.mem_access_at(kept);
+                if kept >= 6 && this.rng.chance(60) {
+                    this.socket_helper();
+                }
+            });
         }
     }
 
@@ -77,13 +83,18 @@ impl Generator<'_> {
         self.next_id
     }
 
+    /// Offset of a slot from the frame pointer.
+    pub(super) fn slot_off(&self, slot: usize) -> i16 {
+        self.stack_base as i16 - 8 * (slot as i16 + 1)
+    }
+
     fn slot(&mut self) -> usize {
         self.rng.below(SLOTS as u64) as usize
     }
 
     pub(super) fn stack(&mut self) {
         let slot = self.slot();
-        let off = -8 * (slot as i16 + 1);
+        let off = self.slot_off(slot);
         match self.rng.below(12) {
             0..3 => {
                 // Spill, mostly whole.
@@ -110,12 +121,12 @@ impl Generator<'_> {
             10 => {
                 // Through a pointer.
                 let ptr = self.free_reg();
-                let imm = -self.rng.range(1, 16) as i32 * 8;
-                self.stack_pointer(ptr, imm);
+                let slot = self.rng.below(16) as usize;
+                let off = self.slot_off(slot);
+                self.stack_pointer(ptr, off.into());
                 let size = self.rng.pick(&[1, 2, 4, 8]);
                 let value = self.rng.number() as i32;
                 self.emit(BPF_ST | BPF_MEM | size_bits(size), ptr, 0, 0, value);
-                let slot = (-imm / 8 - 1) as usize;
                 self.write_bytes(slot, 0, size);
             }
             _ => {
@@ -158,7 +169,7 @@ impl Generator<'_> {
             return;
         }
         let slot = self.rng.pick(&written);
-        let off = -8 * (slot as i16 + 1);
+        let off = self.slot_off(slot);
         let dst = self.free_reg();
         match self.model.slots[slot] {
             Slot::Spill(kind) => {
@@ -208,7 +219,7 @@ impl Generator<'_> {
     pub(super) fn stack_bytes(&mut self, size: i32, initialized: bool) -> i32 {
         let slots = (size + 7) / 8;
         let last = self.rng.range(0, (SLOTS as i32 - slots).max(0).into()) as i32;
-        let off = -8 * (last + slots);
+        let off = self.stack_base - 8 * (last + slots);
         for i in 0..slots {
             let slot = (last + slots - 1 - i) as usize;
             if slot >= SLOTS {
@@ -272,7 +283,7 @@ impl Generator<'_> {
     /// Spilled values that a write at a variable offset may have hit are no more.
     fn spoil(&mut self, off: i32, reach: i32) {
         for slot in 0..SLOTS as i32 {
-            let start = -8 * (slot + 1);
+            let start = self.stack_base - 8 * (slot + 1);
             if start + 8 > off && start < off + reach {
                 self.model.slots[slot as usize] = Slot::Bytes(0xff);
             }

@@ -5,6 +5,7 @@ mod calls;
 mod flow;
 mod memory;
 mod mutate;
+mod oddities;
 mod packet;
 mod profile;
 mod scalar;
@@ -157,6 +158,8 @@ pub struct Generator<'a> {
     /// Instructions that the current function may still have.
     budget: i32,
     use_btf: bool,
+    /// Where the current function's slots begin.
+    stack_base: i32,
     /// Registers that keep their kind, in loops.
     pinned: u16,
     /// References that are held; an exit would leak them.
@@ -185,6 +188,7 @@ pub fn generate(world: &World, profiles: &Profiles, seed: u64, index: u64) -> Ca
         func_refs: Vec::new(),
         current: 0,
         budget: 0,
+        stack_base: 0,
         use_btf,
         pinned: 0,
         held: 0,
@@ -260,6 +264,14 @@ impl Generator<'_> {
                 second_half = !second_half && insn.is_ldimm64();
             }
         }
+        if !lines.is_empty() && rng.one_in(25) {
+            let at = rng.below(lines.len() as u64) as usize;
+            match rng.below(3) {
+                0 => _ = lines.remove(at),
+                1 => lines[at].0 = lines[at].0.wrapping_add(rng.range(-1, 3) as u32),
+                _ => lines.push((self.insns.len() as u32, 0)),
+            }
+        }
         Case {
             prog_type: self.profile.prog_type,
             attach_type: self.profile.attach_type,
@@ -267,6 +279,7 @@ impl Generator<'_> {
             log_level,
             log_size,
             gpl: rng.chance(95),
+            fd_array: rng.pick(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2]),
             insns: std::mem::take(&mut self.insns),
             funcs,
             lines,
@@ -280,8 +293,9 @@ impl Generator<'_> {
         self.model = Model::empty();
         self.model.regs[1..6].copy_from_slice(&plan.args);
         (self.pinned, self.held, self.locked) = (0, 0, false);
+        self.stack_base = self.rng.pick(&[0, 0, 0, 0, 0, 0, 0, 0, -8, -64, -192, -320]);
         self.budget = match plan.role {
-            FuncRole::Main => self.rng.pick(&[6, 15, 25, 40, 60, 100, 160]),
+            FuncRole::Main => self.rng.pick(&[6, 15, 25, 40, 40, 60, 100, 160, 300]),
             _ => self.rng.pick(&[4, 10, 20, 40]),
         };
         // Arguments survive calls in R6 to R9.
@@ -419,31 +433,32 @@ impl Generator<'_> {
         let deep = if depth >= 3 { 0 } else { 1 };
         let call = u32::from(!self.locked);
         let weights = [
-            24,        // alu
-            6,         // new scalar
-            10,        // bound
-            8,         // linked scalars
-            9 * deep,  // branch
-            3 * deep,  // loop
-            1 * deep,  // may_goto loop
-            8,         // context
-            12,        // stack
-            4,         // variable stack offset
-            14 * call, // map access
-            12,        // memory access
-            10 * deep, // packet
-            14 * call, // helper
-            5 * call,  // function call
-            3 * call,  // callback
-            4 * call,  // references
-            2 * call,  // lock
-            2 * call,  // tail call
-            3 * call,  // ld_abs
-            5,         // atomic
-            2,         // early exit
-            3,         // precision
-            2,         // pointer comparisons
-            1,         // jump over
+            24,                                 // alu
+            6,                                  // new scalar
+            10,                                 // bound
+            8,                                  // linked scalars
+            9 * deep,                           // branch
+            3 * deep,                           // loop
+            1 * deep,                           // may_goto loop
+            8,                                  // context
+            12,                                 // stack
+            4,                                  // variable stack offset
+            14 * call,                          // map access
+            12,                                 // memory access
+            10 * deep,                          // packet
+            14 * call,                          // helper
+            5 * call,                           // function call
+            3 * call,                           // callback
+            4 * call,                           // references
+            2 * call,                           // lock
+            2 * call,                           // tail call
+            3 * call,                           // ld_abs
+            5,                                  // atomic
+            2,                                  // early exit
+            3,                                  // precision
+            2,                                  // pointer comparisons
+            1,                                  // jump over
+            1 + 2 * u32::from(self.sloppy > 0), // oddities
         ];
         match self.rng.weighted(&weights) {
             0 => self.alu(),
@@ -470,7 +485,8 @@ impl Generator<'_> {
             21 => self.early_exit(),
             22 => self.precision(),
             23 => self.pointer_comparison(),
-            _ => self.jump_over(),
+            24 => self.jump_over(),
+            _ => self.oddity(),
         }
     }
 }

@@ -237,7 +237,7 @@ impl Generator<'_> {
         if self.rng.chance(25) {
             // A spilled copy stays linked as well.
             let slot = self.rng.below(super::SLOTS as u64) as usize;
-            self.emit(BPF_STX | BPF_MEM | BPF_DW, 10, dst, -8 * (slot as i16 + 1), 0);
+            self.emit(BPF_STX | BPF_MEM | BPF_DW, 10, dst, self.slot_off(slot), 0);
             self.model.slots[slot] = super::Slot::Spill(Kind::Scalar(None));
         }
         let (tested, other) = if self.rng.chance(50) { (src, dst) } else { (dst, src) };

@@ -114,7 +114,8 @@ impl Liveness {
                 continue;
             }
             let masks = instance.masks_mut(frame, insn_idx);
-            let old = masks.must_write;
+            // The kernel keeps 32 slots of the old set here: `commit_stack_write_marks` declares it too narrow.
+            let old = masks.must_write & u64::from(u32::MAX);
             if seen {
                 mask &= old;
             }

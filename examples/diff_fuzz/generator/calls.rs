@@ -119,6 +119,9 @@ impl Generator<'_> {
             HelperId::GetLocalStorage => &[CgroupStorage],
             HelperId::MapLookupPercpuElem => &[PercpuArray, PercpuHash, LruPercpuHash],
             HelperId::ForEachMapElem => &[Array, Hash, PercpuArray, PercpuHash, LruHash],
+            _ if self.sloppy > 0 && self.rng.one_in(15) => {
+                &[Queue, Sockmap, Ringbuf, StackTrace, ArrayOfMaps]
+            }
             _ => &[Array, Hash, LruHash, PercpuHash, LpmTrie, PercpuArray],
         };
         self.pick_map(|map_type| wanted.contains(&map_type))
@@ -175,9 +178,11 @@ impl Generator<'_> {
             };
             sources.push(source);
         }
-        if self.slip() && !sources.is_empty() {
+        if (self.slip() || self.sloppy > 0 && self.rng.one_in(12)) && !sources.is_empty() {
             let which = self.rng.below(sources.len() as u64) as usize;
-            sources[which] = match self.rng.below(4) {
+            sources[which] = match self.rng.below(6) {
+                3 => Source::MapValue(self.rng.pick(&[1, 23, 36, 40]), 0),
+                4 => Source::Imm(0),
                 0 => Source::Imm(self.rng.number() as i32),
                 1 => Source::Fp(-self.rng.range(0, 600) as i32),
                 2 => Source::Reg(self.rng.range(6, 9) as u8),
@@ -644,6 +649,10 @@ impl Generator<'_> {
                     Source::Reg(self.reg_among(6..10, |kind| kind == Kind::Ctx)?)
                 }
             });
+        }
+        if self.sloppy > 0 && !sources.is_empty() && self.rng.one_in(10) {
+            let which = self.rng.below(sources.len() as u64) as usize;
+            sources[which] = self.any_argument();
         }
         for (i, source) in sources.into_iter().enumerate() {
             self.argument(i as u8 + 1, source);

@@ -437,8 +437,8 @@ impl Generator<'_> {
             6,                                  // new scalar
             10,                                 // bound
             8,                                  // linked scalars
-            9 * deep,                           // branch
-            3 * deep,                           // loop
+            11 * deep,                          // branch
+            5 * deep,                           // loop
             1 * deep,                           // may_goto loop
             8,                                  // context
             12,                                 // stack
@@ -455,7 +455,7 @@ impl Generator<'_> {
             3 * call,                           // ld_abs
             5,                                  // atomic
             2,                                  // early exit
-            3,                                  // precision
+            5,                                  // precision
             2,                                  // pointer comparisons
             1,                                  // jump over
             1 + 2 * u32::from(self.sloppy > 0), // oddities

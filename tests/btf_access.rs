@@ -171,6 +171,8 @@ struct Generator<'a> {
     targets: &'a Targets,
     prog: Vec<Insn>,
     args: Vec<Option<u32>>,
+    /// Offset of the socket in the context, negative for none.
+    sk_offset: i16,
     /// What each register is believed to point to.
     points_to: [Option<u32>; 10],
 }
@@ -206,6 +208,9 @@ impl Generator<'_> {
 
     fn load_arg(&mut self) {
         let dst = self.rng.pick(&POINTERS);
+        if self.args.is_empty() {
+            return self.load_socket(dst);
+        }
         let arg =
             if self.rng.one_in(30) { self.rng.below(14) } else { self.rng.below(self.args.len().max(1)) };
         let size = if self.rng.one_in(20) { self.rng.pick(&[BPF_W, BPF_B]) } else { BPF_DW };
@@ -213,6 +218,25 @@ impl Generator<'_> {
         self.points_to[dst as usize] = self.args.get(arg).copied().flatten();
         if self.rng.one_in(2) {
             self.null_check(dst);
+        }
+    }
+
+    /// The socket in the context of programs that have one; a task elsewhere.
+    fn load_socket(&mut self, dst: u8) {
+        let off = self.sk_offset;
+        if off < 0 {
+            self.call(HelperId::GetCurrentTaskBtf);
+            self.points_to[0] = self.targets.btf.find_struct("task_struct");
+            return;
+        }
+        self.push(BPF_LDX | BPF_MEM | BPF_DW, dst, 6, off, 0);
+        self.null_check(dst);
+        let func = self.rng.pick(&[HelperId::SkcToTcpSock, HelperId::SkcToUnixSock, HelperId::SkcToTcp6Sock]);
+        self.mov(1, dst);
+        self.call(func);
+        self.points_to[0] = self.targets.btf.find_struct("tcp_sock");
+        if self.rng.one_in(2) {
+            self.null_check(0);
         }
     }
 
@@ -400,9 +424,38 @@ impl Generator<'_> {
     }
 }
 
-fn generate(rng: &mut Rng, targets: &Targets, target: u32) -> Vec<Insn> {
-    let args = targets.args(target);
-    let mut generator = Generator { rng, targets, prog: Vec::new(), args, points_to: [None; 10] };
+/// Type and attach type of a program, and what it is attached to.
+fn pick_hook(rng: &mut Rng, targets: &Targets) -> (ProgType, u32, u32) {
+    let iter = AttachType::TraceIter as u32;
+    let raw_tp = AttachType::TraceRawTp as u32;
+    match rng.below(40) {
+        0 => (ProgType::Tracing, iter, rng.below(targets.btf.nr_types() as usize) as u32),
+        1 => (ProgType::Tracing, raw_tp, rng.below(targets.btf.nr_types() as usize) as u32),
+        2..=14 => (ProgType::Tracing, raw_tp, rng.pick(&targets.tracepoints)),
+        15..=17 => (ProgType::Netfilter, AttachType::Netfilter as u32, 0),
+        18..=19 => (ProgType::Kprobe, 0, 0),
+        20..=21 => (ProgType::SchedCls, 0, 0),
+        22 => (ProgType::SkLookup, AttachType::SkLookup as u32, 0),
+        23 => (ProgType::CgroupSockAddr, AttachType::CgroupInet4Connect as u32, 0),
+        _ => (ProgType::Tracing, iter, rng.pick(&targets.iterators)),
+    }
+}
+
+fn generate(rng: &mut Rng, targets: &Targets, prog_type: ProgType, target: u32) -> Vec<Insn> {
+    let args = match prog_type {
+        ProgType::Netfilter => {
+            ["nf_hook_state", "sk_buff"].iter().map(|name| targets.btf.find_struct(name)).collect()
+        }
+        ProgType::Tracing => targets.args(target),
+        _ => Vec::new(),
+    };
+    let sk_offset = match prog_type {
+        ProgType::SchedCls => 168,
+        ProgType::SkLookup => 0,
+        ProgType::CgroupSockAddr => 64,
+        _ => -1,
+    };
+    let mut generator = Generator { rng, targets, prog: Vec::new(), args, sk_offset, points_to: [None; 10] };
     generator.mov(6, 1);
     for reg in POINTERS {
         generator.mov_imm(reg, 0);
@@ -491,20 +544,19 @@ fn same_answers_as_the_live_kernel() {
     let mut not_emulated: HashMap<String, u32> = HashMap::new();
     let programs = variable("BPFTWIN_TEST_PROGRAMS", 3000);
     for _ in 0..programs {
-        let iterator = !rng.one_in(3);
-        let target = rng.pick(if iterator { &targets.iterators } else { &targets.tracepoints });
-        let insns = generate(&mut rng, &targets, target);
+        let (prog_type, attach_type, target) = pick_hook(&mut rng, &targets);
+        let insns = generate(&mut rng, &targets, prog_type, target);
         let mut attr: ProgLoad = bytemuck::Zeroable::zeroed();
-        attr.prog_type = ProgType::Tracing as u32;
-        attr.expected_attach_type =
-            if iterator { AttachType::TraceIter } else { AttachType::TraceRawTp } as u32;
+        attr.prog_type = prog_type as u32;
+        attr.expected_attach_type = attach_type;
         attr.attach_btf_id = target;
         attr.insns = insns.as_ptr() as u64;
         attr.insn_cnt = insns.len() as u32;
         attr.license = if rng.one_in(40) { c"MIT".as_ptr() } else { c"GPL".as_ptr() } as u64;
         attr.log_level = 2;
         attr.log_size = LOG_SIZE;
-        attr.prog_flags = if iterator && rng.one_in(4) { BPF_F_SLEEPABLE } else { 0 };
+        let may_sleep = attach_type == AttachType::TraceIter as u32;
+        attr.prog_flags = if may_sleep && rng.one_in(4) { BPF_F_SLEEPABLE } else { 0 };
         if rng.one_in(3) {
             attr.prog_flags |= BPF_F_TEST_STATE_FREQ;
         }
@@ -512,14 +564,16 @@ fn same_answers_as_the_live_kernel() {
         match our_answer(&attr, &loader) {
             Err(what) => *not_emulated.entry(what).or_default() += 1,
             Ok(ours) if ours == theirs => accepted += u64::from(ours.0.is_ok()),
-            Ok(ours) => different.push((ours, theirs)),
+            Ok(ours) => different.push((attr, ours, theirs)),
         }
     }
     eprintln!("{programs} programs, {accepted} accepted, not emulated: {not_emulated:?}");
-    if let Some((ours, theirs)) = different.first() {
+    if let Some((attr, ours, theirs)) = different.first() {
         panic!(
-            "{} programs differ; one of them:\nours: {:?}\n{}\nkernel: {:?}\n{}",
+            "{} programs differ; one of them, type {} attached to {}:\nours: {:?}\n{}\nkernel: {:?}\n{}",
             different.len(),
+            attr.prog_type,
+            attr.attach_btf_id,
             ours.0,
             ours.1,
             theirs.0,

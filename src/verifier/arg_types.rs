@@ -156,7 +156,7 @@ impl Verifier {
             return self.not_emulated("kptrs");
         }
         let needed = match arg_btf_id {
-            Some(BtfTypeRef::Struct(name)) => self.kernel_struct_id(name),
+            Some(BtfTypeRef::Struct(name)) => self.kernel_struct_id(name)?,
             Some(BtfTypeRef::Id(id)) => id,
             Some(BtfTypeRef::Poison) => {
                 verbose!(self, "verifier internal error:");
@@ -164,7 +164,7 @@ impl Verifier {
                 return Err(Errno::EACCES);
             }
             None if arg_type.base() == ArgType::ARG_PTR_TO_BTF_ID_SOCK_COMMON => {
-                self.kernel_struct_id("sock_common")
+                self.kernel_struct_id("sock_common")?
             }
             None => {
                 verbose!(self, "verifier bug: missing arg compatible BTF ID\n");

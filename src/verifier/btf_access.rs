@@ -30,8 +30,11 @@ impl Verifier {
     }
 
     /// Id of a structure in the kernel's BTF, which a prototype names. Zero where the kernel is built without it.
-    pub fn kernel_struct_id(&self, name: &str) -> u32 {
-        self.btf_vmlinux.as_ref().and_then(|btf| btf.find_struct(name)).unwrap_or(0)
+    pub fn kernel_struct_id(&mut self, name: &str) -> Result<u32> {
+        match &self.btf_vmlinux {
+            Some(btf) => Ok(btf.find_struct(name).unwrap_or(0)),
+            None => self.not_emulated(format!("struct {name} of a kernel without BTF")),
+        }
     }
 
     /// `in_rcu_cs`: what RCU protects stays while the program runs, or this part of it.
@@ -204,7 +207,7 @@ impl Verifier {
     /// R0 after a helper that returns a pointer to a structure: `RET_PTR_TO_BTF_ID`.
     pub(super) fn set_btf_id_return(&mut self, proto: &FuncProto, func_id: i32) -> Result<()> {
         let btf_id = match proto.ret_btf_id {
-            Some(BtfTypeRef::Struct(name)) => self.kernel_struct_id(name),
+            Some(BtfTypeRef::Struct(name)) => self.kernel_struct_id(name)?,
             Some(BtfTypeRef::Id(id)) => id,
             Some(BtfTypeRef::Poison) | None => return self.not_emulated("kptrs"),
         };

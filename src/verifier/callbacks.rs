@@ -115,7 +115,7 @@ impl Verifier {
             }
             Callback::Loop => set_loop_callback_state(&caller, self.bpf_capable, callee),
             Callback::FindVma => {
-                let vma = self.kernel_struct_id("vm_area_struct");
+                let vma = self.kernel_struct_id("vm_area_struct")?;
                 set_find_vma_callback_state(&caller, vma, self.bpf_capable, callee);
             }
             Callback::UserRingbuf => return self.not_emulated("dynptrs"),

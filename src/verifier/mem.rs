@@ -279,10 +279,7 @@ impl Verifier {
     /// BTF id of a pointer read from the context, which program types may give by name.
     fn ctx_field_btf_id(&mut self, info: &InsnAccessAux) -> Result<u32> {
         let Some(name) = info.btf_struct else { return Ok(info.btf_id) };
-        match self.btf_vmlinux.as_ref().and_then(|btf| btf.find_struct(name)) {
-            Some(id) => Ok(id),
-            None => self.not_emulated(format!("struct {name}, which is not in the kernel's BTF")),
-        }
+        self.kernel_struct_id(name)
     }
 
     /// `__check_mem_access`: an access at fixed offset `off` of a region of `mem_size` bytes.

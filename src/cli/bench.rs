@@ -140,18 +140,17 @@ impl Bench {
     }
 
     /// Largest resident set, in KiB, of a process that verifies just this program.
-    fn peak_memory(&self, job: &Job) -> Option<i64> {
+    fn peak_memory(&self, job: &Job) -> Option<u64> {
         let mut command = Command::new(std::env::current_exe().ok()?);
-        command.args(["verify", "--json", "--jobs", "1", "--prog", &job.info.name]).arg(&job.path);
+        command
+            .args(["verify", "--json", "--peak-memory", "--jobs", "1", "--prog", &job.info.name])
+            .arg(&job.path);
         if let Some(kind) = self.selection.prog_type {
             command.args(["--prog-type", &super::object::short_prog_type(kind.0)]);
         }
-        command.output().ok()?;
-        // SAFETY: an all-zero rusage is a valid value of the plain structure, which is then filled in.
-        unsafe {
-            let mut usage: libc::rusage = std::mem::zeroed();
-            (libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage) == 0).then_some(usage.ru_maxrss)
-        }
+        let output = command.output().ok()?;
+        let last = String::from_utf8(output.stderr).ok()?;
+        last.lines().last()?.strip_prefix("peak memory: ")?.strip_suffix(" KiB")?.parse().ok()
     }
 }
 

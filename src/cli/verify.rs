@@ -31,6 +31,10 @@ pub struct Verify {
     /// Print a JSON object for each program and kernel, one a line.
     #[arg(long)]
     json: bool,
+
+    /// Print the largest resident set of this process in the end.
+    #[arg(long, hide = true)]
+    peak_memory: bool,
 }
 
 /// A program to load: where it is, and what it is called.
@@ -72,6 +76,13 @@ pub fn type_name(number: u32) -> String {
     ProgType::from_u32(number).map_or_else(|| format!("type {number}"), object::short_prog_type)
 }
 
+/// Largest resident set of this process, in KiB.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}
+
 impl Verify {
     pub fn run(self) -> ExitCode {
         let mut settings = match Settings::from_env() {
@@ -110,7 +121,11 @@ impl Verify {
             row
         });
         bar.finish_and_clear();
-        self.print(rows)
+        let status = self.print(rows);
+        if self.peak_memory {
+            eprintln!("peak memory: {} KiB", peak_memory().unwrap_or(0));
+        }
+        status
     }
 
     fn verify(&self, job: &Job, settings: &Settings) -> Row {

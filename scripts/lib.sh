@@ -45,11 +45,11 @@ setup() {
       { "${sudo[@]}" apt-get update >&2 && "${sudo[@]}" apt-get install -y $missing >&2; }
   fi
   [[ -x $HOME/.cargo/bin/cargo ]] && PATH=$HOME/.cargo/bin:$PATH
-  if ! command -v cargo >/dev/null; then
-    say "installing Rust with rustup"
-    curl --proto '=https' --tlsv1.2 -fsS https://sh.rustup.rs | sh -s -- -y --profile minimal >&2
-    PATH=$HOME/.cargo/bin:$PATH
+  if ! command -v cargo >/dev/null && command -v apt-get >/dev/null; then
+    say "installing Rust"
+    "${sudo[@]}" apt-get install -y rustup >&2 && rustup default stable >&2 || true
   fi
+  command -v cargo >/dev/null || die "Rust is missing, and no package of rustup: install it as rustup's site says"
 }
 
 # Builds the command and the preload library; sets $bpftwin and $shim.

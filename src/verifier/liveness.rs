@@ -132,11 +132,11 @@ impl Verifier {
     fn compute_callchain(&self, st: &VerifierState, frame: usize) -> (Callchain, [u32; MAX_CALL_FRAMES]) {
         let mut chain = Callchain { curframe: frame as u32, ..Callchain::default() };
         let mut sp_starts = [0; MAX_CALL_FRAMES];
-        for i in 0..=frame {
-            sp_starts[i] = self.subprog_info[st.frames[i].subprogno as usize].start;
-            if i < frame {
-                chain.callsites[i] = st.frames[i + 1].callsite as u32;
-            }
+        for (start, outer) in sp_starts.iter_mut().zip(&st.frames[..=frame]) {
+            *start = self.subprog_info[outer.subprogno as usize].start;
+        }
+        for (callsite, inner) in chain.callsites.iter_mut().zip(&st.frames[1..=frame]) {
+            *callsite = inner.callsite as u32;
         }
         chain.callsites[frame] = sp_starts[frame];
         (chain, sp_starts)

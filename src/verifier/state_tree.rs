@@ -37,6 +37,8 @@ pub struct StateEntry {
 pub struct StatePool {
     entries: Vec<StateEntry>,
     free: Vec<StateId>,
+    /// Boxed, as the current state is swapped with those that wait, which must not copy them.
+    #[allow(clippy::vec_box)]
     spare: Vec<Box<VerifierState>>,
 }
 

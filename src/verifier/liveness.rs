@@ -119,8 +119,10 @@ impl Liveness {
             if seen {
                 mask &= old;
             }
-            masks.must_write = mask;
-            instance.updated |= old != mask;
+            if old != mask {
+                masks.must_write = mask;
+                instance.updated = true;
+            }
             instance.must_write_dropped |= old & !mask != 0;
         }
         instance.must_write_set[idx] = true;

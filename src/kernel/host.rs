@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use bpftwin_uapi::attr::{BPF_F_TOKEN_FD, GetId, GetInfo, MapElem};
+use bpftwin_uapi::attr::{BPF_F_TOKEN_FD, GetId, GetInfo, MapElem, ProgLoad};
 use bpftwin_uapi::info::{BtfInfo, MapInfo, ProgInfo};
-use bpftwin_uapi::{Cmd, Errno, MapType, ProgType};
+use bpftwin_uapi::insn::{BPF_ALU64, BPF_CALL, BPF_EXIT, BPF_JMP, BPF_K, BPF_MOV, BPF_X};
+use bpftwin_uapi::{Cmd, Errno, HelperId, Insn, MapType, ProgType};
 use bytemuck::{Pod, Zeroable};
 
 use super::own_memory::OwnMemory;
@@ -142,6 +143,38 @@ impl Host {
     pub fn unprivileged_bpf_disabled() -> bool {
         std::fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled")
             .is_ok_and(|text| text.trim() != "0")
+    }
+
+    /// Whether programs cannot have `bpf_probe_write_user`, as under lockdown: nothing else tells where securityfs is not
+    /// mounted, so a program is loaded that calls it.
+    pub fn locks_write_user() -> bool {
+        let insn = |code, dst, src, imm| Insn::new(code, dst, src, 0, imm);
+        let insns = [
+            insn(BPF_ALU64 | BPF_MOV | BPF_X, 1, 10, 0),
+            insn(BPF_ALU64 | BPF_MOV | BPF_X, 2, 10, 0),
+            insn(BPF_ALU64 | BPF_MOV | BPF_K, 3, 0, 0),
+            insn(BPF_JMP | BPF_CALL, 0, 0, HelperId::ProbeWriteUser as i32),
+            insn(BPF_JMP | BPF_EXIT, 0, 0, 0),
+        ];
+        let mut log = [0u8; 4096];
+        let mut load = ProgLoad {
+            prog_type: ProgType::Kprobe as u32,
+            insn_cnt: insns.len() as u32,
+            insns: insns.as_ptr() as u64,
+            license: c"GPL".as_ptr() as u64,
+            log_level: 1,
+            log_size: log.len() as u32,
+            log_buf: log.as_mut_ptr() as u64,
+            ..ProgLoad::zeroed()
+        };
+        // SAFETY: instructions, license and log buffer are live and of the lengths that are given.
+        match unsafe { bpf(Cmd::ProgLoad, &mut load) } {
+            Ok(fd) => {
+                drop(OwnFd(fd as i32));
+                false
+            }
+            Err(_) => String::from_utf8_lossy(&log).contains("cannot use helper"),
+        }
     }
 
     /// What could not be looked up since this was last asked.

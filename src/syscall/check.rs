@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bpftwin_uapi::attr::{self, ATTR_SIZE, ATTR_SIZE_BCF, BPF_LOG_LEVEL2, MapCreate, ProgLoad};
 use bpftwin_uapi::{Cmd, Errno, Insn, MapType, ProgType};
@@ -35,7 +35,8 @@ const MAX_LOG_SIZE: u32 = u32::MAX >> 2;
 pub struct Checker {
     host: Arc<Host>,
     settings: Settings,
-    config: Arc<KernelConfig>,
+    /// The running kernel's, where it tells: found at the first load.
+    config: OnceLock<Arc<KernelConfig>>,
     counts: Counts,
 }
 
@@ -80,7 +81,7 @@ impl Checker {
     pub fn new(settings: Settings) -> Self {
         Checker {
             host: Arc::new(Host::default()),
-            config: Arc::new(KernelConfig::of_host().unwrap_or_else(|| Profile::new(settings.series).config)),
+            config: OnceLock::new(),
             settings,
             counts: Counts::default(),
         }
@@ -138,6 +139,16 @@ impl Checker {
         result
     }
 
+    fn config(&self) -> Arc<KernelConfig> {
+        let of_host = || {
+            let mut config =
+                KernelConfig::of_host().unwrap_or_else(|| Profile::new(self.settings.series).config);
+            config.lockdown_bpf_write_user |= Host::locks_write_user();
+            Arc::new(config)
+        };
+        Arc::clone(self.config.get_or_init(of_host))
+    }
+
     /// Our answer to a load.
     fn ours(&self, load: &ProgLoad) -> Answer {
         self.host.take_hidden();
@@ -151,7 +162,7 @@ impl Checker {
             unprivileged_bpf_disabled: Host::unprivileged_bpf_disabled(),
             objects: Arc::clone(&objects),
             btf_vmlinux: self.host.vmlinux(),
-            config: Arc::clone(&self.config),
+            config: self.config(),
         };
         let prog = match prepare(load, &loader) {
             Ok(prog) => prog,
@@ -187,10 +198,6 @@ impl Checker {
     fn full_logs(&self, load: &ProgLoad) -> (Answer, Answer) {
         let mut load = *load;
         load.log_level = self.settings.check_log_level;
-        // Any address that is not null will do for our own answer, which does not go there.
-        load.log_buf = 1;
-        load.log_size = MAX_LOG_SIZE;
-        let ours = self.ours(&load);
         let mut size = LOG_SIZE;
         loop {
             let mut buffer = vec![0u8; size as usize];
@@ -213,7 +220,8 @@ impl Checker {
                 log: text_of(&buffer),
                 not_emulated: None,
             };
-            return (ours, theirs);
+            // A buffer that is too small for the whole log, as the largest one may be, keeps the same part of both.
+            return (self.ours(&load), theirs);
         }
     }
 
@@ -228,6 +236,16 @@ impl Checker {
             self.report(&format!(
                 "bpftwin: check: not emulated: {what} (prog {name}, type {kind}, kernel {})\n",
                 verdict(theirs)
+            ));
+            return;
+        }
+        let shown = full.as_ref().map_or((ours, theirs), |(ours, theirs)| (ours, theirs));
+        if is_policy(load, shown) {
+            self.counts.skipped.fetch_add(1, Ordering::Relaxed);
+            self.report(&format!(
+                "bpftwin: check: not compared: refused before the verifier by a policy of this host (prog {name}, \
+                 type {kind}, ours {})\n",
+                verdict(ours)
             ));
             return;
         }
@@ -261,8 +279,7 @@ impl Checker {
             let _ = write!(text, "{difference}");
         }
         if let Some(dir) = &self.settings.dump {
-            let logs = full.as_ref().map_or((ours, theirs), |(ours, theirs)| (ours, theirs));
-            match dump(dir, load, &name, &divergence, logs) {
+            match dump(dir, load, &name, &divergence, shown) {
                 Ok(path) => _ = writeln!(text, "  dump: {}", path.display()),
                 Err(error) => _ = writeln!(text, "  no dump: {error}"),
             }
@@ -343,6 +360,16 @@ fn host_answer(load: &ProgLoad, address: u64, size: u32, result: Result<i64, Err
         }
     }
     Answer { result: result.map(|_| ()), log_true_size: true_size, log, not_emulated: None }
+}
+
+/// Whether the host's refusal is that of a security module: programs that attach to code of the kernel get `EPERM` and
+/// no word, where nothing of what we know forbids them.
+fn is_policy(load: &ProgLoad, (ours, theirs): (&Answer, &Answer)) -> bool {
+    let attaches = [ProgType::Tracing, ProgType::Lsm, ProgType::Ext].map(|kind| kind as u32);
+    attaches.contains(&load.prog_type)
+        && theirs.result == Err(Errno::EPERM)
+        && theirs.log.is_empty()
+        && (ours.result.is_ok() || !ours.log.is_empty())
 }
 
 fn compare(log_level: u32, ours: &Answer, theirs: &Answer) -> Option<Divergence> {

@@ -61,9 +61,9 @@ impl Case {
     pub fn without(&self, removed: &[bool]) -> Case {
         let mut new_index = Vec::with_capacity(self.insns.len() + 1);
         let mut kept = 0usize;
-        for i in 0..self.insns.len() {
+        for &gone in removed {
             new_index.push(kept);
-            kept += usize::from(!removed[i]);
+            kept += usize::from(!gone);
         }
         new_index.push(kept);
         let mut case = self.clone();

@@ -336,7 +336,8 @@ fn difference(ours: &Answer, kernel: &Answer) -> Option<Divergence> {
     let (mut left, mut right) = (ours.log.lines(), kernel.log.lines());
     if enospc {
         // What is left of the first line may begin within an address.
-        (left.next(), right.next());
+        left.next();
+        right.next();
     }
     loop {
         let pair = (left.next(), right.next());

@@ -137,8 +137,7 @@ impl RegState {
             if next > self.umax_value {
                 self.set_known(self.umin_value);
             }
-        } else if next == value | mask
-            || next <= self.umax_value && self.var_off.step(next) > self.umax_value
+        } else if next == value | mask || next <= self.umax_value && self.var_off.step(next) > self.umax_value
         {
             self.set_known(next);
         }

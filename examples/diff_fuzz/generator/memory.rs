@@ -225,11 +225,7 @@ impl Generator<'_> {
             if slot >= SLOTS {
                 continue;
             }
-            let written = match self.model.slots[slot] {
-                Slot::Bytes(0xff) => true,
-                Slot::Spill(_) => true,
-                _ => false,
-            };
+            let written = matches!(self.model.slots[slot], Slot::Bytes(0xff) | Slot::Spill(_));
             if !initialized {
                 self.model.slots[slot] = Slot::Bytes(0xff);
             } else if !written && !self.slip() {

@@ -439,7 +439,7 @@ impl Generator<'_> {
             8,                                  // linked scalars
             11 * deep,                          // branch
             5 * deep,                           // loop
-            1 * deep,                           // may_goto loop
+            deep,                               // may_goto loop
             8,                                  // context
             12,                                 // stack
             4,                                  // variable stack offset

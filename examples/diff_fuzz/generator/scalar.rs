@@ -61,7 +61,7 @@ impl Generator<'_> {
             }
             _ => {
                 let (op, off) = self.rng.pick(&OPS);
-                let source = self.rng.chance(45).then(|| self.scalar_reg()).filter(|&src| src != dst || true);
+                let source = self.rng.chance(45).then(|| self.scalar_reg());
                 let imm = match op {
                     BPF_LSH | BPF_RSH | BPF_ARSH => self.rng.below(bits) as i32,
                     BPF_AND if self.rng.chance(50) => self.rng.pick(&[1, 3, 7, 0xf, 0x3f, 0xff, 8]),

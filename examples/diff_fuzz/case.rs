@@ -83,10 +83,11 @@ impl Case {
             case.set_target(at, target);
         }
         let moved = |list: &[(u32, u32)]| {
-            let mut list: Vec<_> =
-                list.iter().map(|&(at, what)| (new_index[at as usize] as u32, what)).collect();
+            let mut list: Vec<_> = list
+                .iter()
+                .map(|&(at, what)| (new_index.get(at as usize).map_or(at, |&new| new as u32), what))
+                .collect();
             list.dedup_by_key(|entry| entry.0);
-            list.retain(|entry| (entry.0 as usize) < kept);
             list
         };
         case.funcs = moved(&self.funcs);

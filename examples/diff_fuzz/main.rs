@@ -107,6 +107,9 @@ fn main() -> ExitCode {
     let options = Options::parse();
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(|place| format!("{}:{}", place.file(), place.line()));
+        if !runner::VERIFYING.get() {
+            eprintln!("{info}");
+        }
         runner::PANIC_PLACE.with(|last| *last.borrow_mut() = place.unwrap_or_default());
     }));
     // SAFETY: the handler does nothing; without SA_RESTART it interrupts what waits.

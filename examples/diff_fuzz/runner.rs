@@ -1,6 +1,6 @@
 //! Verifies a case here and in the live kernel, and compares the answers.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -21,6 +21,8 @@ use crate::kernel::{Fd, LiveMap, MAPS, World, bpf};
 thread_local! {
     /// Where the last panic of this thread happened.
     pub static PANIC_PLACE: RefCell<String> = const { RefCell::new(String::new()) };
+    /// A panic of this thread would be one of the verifier.
+    pub static VERIFYING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Answer to a load.
@@ -285,7 +287,9 @@ impl Runner {
         let objects: Arc<dyn Objects> =
             Arc::new(CaseObjects { maps, btf_fd: self.world.btf_fd.0, btf: Arc::clone(&self.world.btf) });
         let (attr, world, config) = (load.attr, &self.world, &self.config);
+        VERIFYING.set(true);
         let answer = catch_unwind(AssertUnwindSafe(|| crate::ours::verify(attr, objects, world, config)));
+        VERIFYING.set(false);
         answer.unwrap_or_else(|panic| {
             let message = panic
                 .downcast_ref::<String>()

@@ -2,6 +2,7 @@
 //! slightly wrong on purpose, and a few mutations at the end break what they like.
 
 mod calls;
+mod extremes;
 mod flow;
 mod memory;
 mod mutate;
@@ -174,6 +175,9 @@ pub struct Generator<'a> {
 /// A program by its number.
 pub fn generate(world: &World, profiles: &Profiles, seed: u64, index: u64) -> Case {
     let mut rng = Rng::new(seed.wrapping_mul(0x1_0000_0001).wrapping_add(index));
+    if rng.one_in(800) {
+        return extremes::extreme(&mut rng);
+    }
     let profile = profiles.pick(&mut rng);
     let sloppy = rng.pick(&[0, 0, 0, 5, 20, 60]);
     let use_btf = rng.chance(40);
@@ -240,10 +244,13 @@ impl Generator<'_> {
             prog_flags |= BPF_F_XDP_HAS_FRAGS;
         }
         let mut log_level = rng.pick(&[2, 2, 2, 2, 2, 2, 6, 6, 6, 1, 5, 0, 2 | 8, 7, 6]);
-        let log_size = if rng.chance(3) { rng.range(128, 9000) as u32 } else { 1 << 22 };
+        let log_size = if rng.chance(3) { rng.range(1, 9000) as u32 } else { 1 << 22 };
         if log_size < 1 << 20 {
             // Measured times would shift what is kept.
             log_level &= !BPF_LOG_STATS;
+        }
+        if rng.one_in(300) {
+            log_level |= 16;
         }
         if log_level == BPF_LOG_FIXED {
             log_level |= BPF_LOG_LEVEL1;

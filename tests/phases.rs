@@ -274,6 +274,26 @@ fn logs_begin_alike() {
     assert_eq!(differ, 0);
 }
 
+/// Functions each of which could call the next one fifty times make more paths than can be walked.
+#[test]
+fn stack_depth_of_many_call_paths() {
+    const LEVELS: i32 = 6;
+    const CALLS: i32 = 50;
+    let mut insns = Vec::new();
+    for level in 1..=LEVELS {
+        insns.push(Insn::new(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0));
+        insns.push(Insn::new(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, CALLS as i16, 0));
+        for _ in 0..CALLS {
+            let distance = level * (CALLS + 3) - insns.len() as i32 - 1;
+            insns.push(Insn::new(BPF_JMP | BPF_CALL, 0, BPF_PSEUDO_CALL, 0, distance));
+        }
+        insns.push(Insn::new(BPF_JMP | BPF_EXIT, 0, 0, 0, 0));
+    }
+    insns.push(Insn::new(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0));
+    insns.push(Insn::new(BPF_JMP | BPF_EXIT, 0, 0, 0, 0));
+    assert_eq!(ours(&None, ProgType::SocketFilter, &insns).0, Ok(()));
+}
+
 #[test]
 #[ignore = "a fuzzer"]
 fn whole_logs_alike() {

@@ -21,6 +21,32 @@ pub enum PrivStackMode {
     Adaptive,
 }
 
+/// What a walk from one entry point has found to fit the stack. A function walked at some depth and frame needs no
+/// second walk at less of both: the number of call paths grows exponentially, that of what they find out does not.
+struct Walked {
+    /// Greatest depth that each function was called at in each frame, and all that it calls fit.
+    depths: Vec<[i32; MAX_CALL_FRAMES]>,
+}
+
+impl Walked {
+    fn new(subprog_cnt: usize) -> Self {
+        Walked { depths: vec![[-1; MAX_CALL_FRAMES]; subprog_cnt] }
+    }
+
+    fn forget(&mut self) {
+        self.depths.fill([-1; MAX_CALL_FRAMES]);
+    }
+
+    fn add(&mut self, idx: usize, frame: usize, depth: i32) {
+        let known = &mut self.depths[idx][frame];
+        *known = depth.max(*known);
+    }
+
+    fn covers(&self, idx: usize, frame: usize, depth: i32) -> bool {
+        self.depths[idx].iter().skip(frame).any(|&known| known >= depth)
+    }
+}
+
 impl Verifier {
     /// Every entry point's deepest chain of calls must fit the stack. Asynchronous callbacks are
     /// entry points.
@@ -64,7 +90,8 @@ impl Verifier {
         depth.max(1).next_multiple_of(32).into()
     }
 
-    /// Walks the instructions of subprogram `entry`, and those of every callee at each of its call sites.
+    /// Walks the instructions of subprogram `entry`, and those of every callee at each of its call sites, as far as that
+    /// can find out anything new.
     fn check_max_stack_depth_subprog(&mut self, entry: usize, priv_stack_supported: bool) -> Result<()> {
         // Instruction and subprogram to return to.
         let mut returns = [(0usize, 0usize); MAX_CALL_FRAMES];
@@ -72,6 +99,9 @@ impl Verifier {
         let mut idx = entry;
         let mut i = self.subprog_info[entry].start as usize;
         let mut tail_call_reachable = false;
+        let mut walked = Walked::new(self.subprog_cnt);
+        // Whether a tail call had been seen when each frame was entered.
+        let mut reachable_at_entry = [false; MAX_CALL_FRAMES];
         let mut depth = self.enter_subprog(idx, priv_stack_supported, 0, frame)?;
         loop {
             let Some((call, callee)) = self.next_callee(idx, i)? else {
@@ -87,14 +117,28 @@ impl Verifier {
                 if self.subprog_info[idx].priv_stack_mode != PrivStackMode::Adaptive {
                     depth -= self.round_up_stack_depth(self.subprog_info[idx].stack_depth);
                 }
+                if reachable_at_entry[frame] == tail_call_reachable {
+                    walked.add(idx, frame, depth);
+                }
                 frame -= 1;
                 (i, idx) = returns[frame];
                 continue;
             };
             returns[frame] = (call + 1, idx);
+            if self.subprog_info[callee].has_tail_call && !tail_call_reachable {
+                tail_call_reachable = true;
+                // From here on, every function on the way to one that returns is marked.
+                walked.forget();
+            }
+            if walked.covers(callee, frame + 1, depth) {
+                if tail_call_reachable {
+                    self.mark_tail_call_reachable(&returns[..=frame])?;
+                }
+                i = call + 1;
+                continue;
+            }
             idx = callee;
             i = self.subprog_info[callee].start as usize;
-            tail_call_reachable |= self.subprog_info[idx].has_tail_call;
             if !priv_stack_supported {
                 self.subprog_info[idx].priv_stack_mode = PrivStackMode::None;
             }
@@ -103,6 +147,7 @@ impl Verifier {
                 verbose!(self, "the call stack of {frame} frames is too deep !\n");
                 return Err(Errno::E2BIG);
             }
+            reachable_at_entry[frame] = tail_call_reachable;
             depth = self.enter_subprog(idx, priv_stack_supported, depth, frame)?;
         }
     }

@@ -1,0 +1,10 @@
+//! What the fuzz targets share.
+
+#[path = "../../examples/diff_fuzz/btf.rs"]
+#[allow(dead_code)]
+pub mod blob;
+pub mod descriptors;
+pub mod format;
+pub mod memory;
+pub mod mutate;
+pub mod world;

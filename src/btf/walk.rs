@@ -353,3 +353,67 @@ enum Found<'a> {
 
 /// Structures nested in one another that are followed; kernel BTF, which is not checked, could nest them in a circle.
 const MAX_WALK: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STRINGS: &[u8] = b"\0u64\0in\0out\0num\0next\0arr\0tail\0rcu\0";
+
+    fn name(text: &str) -> u32 {
+        let text = format!("\0{text}\0");
+        STRINGS.windows(text.len()).position(|at| at == text.as_bytes()).unwrap() as u32 + 1
+    }
+
+    /// `struct in { u64 num; struct in __rcu *next; }` and
+    /// `struct out { u64 num; struct in arr[2]; struct in tail[]; }`
+    fn btf() -> Btf {
+        let info = |kind: u32, vlen: u32| kind << 24 | vlen;
+        let types: Vec<u32> = [
+            vec![name("u64"), info(kind::INT, 0), 8, 64],
+            vec![name("in"), info(kind::STRUCT, 2), 16],
+            vec![name("num"), 1, 0, name("next"), 3, 64],
+            vec![0, info(kind::PTR, 0), 4],
+            vec![name("rcu"), info(kind::TYPE_TAG, 0), 2],
+            vec![0, info(kind::ARRAY, 0), 0, 2, 1, 2],
+            vec![0, info(kind::ARRAY, 0), 0, 2, 1, 0],
+            vec![name("out"), info(kind::STRUCT, 3), 40],
+            vec![name("num"), 1, 0, name("arr"), 5, 64, name("tail"), 6, 320],
+        ]
+        .concat();
+        let type_len = types.len() as u32 * 4;
+        let header = [0x0001_eb9f, 24, 0, type_len, type_len, STRINGS.len() as u32];
+        let mut bytes: Vec<u8> = header.iter().chain(&types).flat_map(|word| word.to_ne_bytes()).collect();
+        bytes.extend_from_slice(STRINGS);
+        Btf::from_kernel_bytes(bytes, "vmlinux", None).unwrap()
+    }
+
+    #[test]
+    fn accesses() {
+        let btf = btf();
+        let access = |off, size| {
+            let access = btf.struct_access(&mut Log::disabled(), RegType::PTR_TO_BTF_ID, 7, off, size)?;
+            Ok::<_, Errno>((access.reg_type, access.btf_id, access.flags))
+        };
+        let scalar = Ok((RegType::SCALAR_VALUE, 0, 0));
+        let pointer = Ok((RegType::PTR_TO_BTF_ID, 2, MEM_RCU));
+        assert_eq!(access(0, 4), scalar);
+        // Elements of arrays, with and without a length.
+        assert_eq!(access(24, 8), scalar);
+        assert_eq!(access(32, 8), pointer);
+        assert_eq!(access(40 + 160, 8), scalar);
+        assert_eq!(access(48 + 160, 8), pointer);
+        assert_eq!(access(32, 4), Err(Errno::EACCES));
+        // Eight bytes from one before the beginning.
+        assert_eq!(access(u32::MAX, 8), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn pointers_to_first_members() {
+        let btf = btf();
+        let matches = |off, strict| btf.struct_ids_match(&mut Log::disabled(), 7, off, (&btf, 2), strict);
+        assert!(!matches(0, false));
+        assert!(matches(8, false) && matches(24, false));
+        assert!(!matches(8, true) && !matches(16, false));
+    }
+}

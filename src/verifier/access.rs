@@ -1,5 +1,6 @@
 //! Vocabulary of memory accesses, shared by the verifier's checks and the program types.
 
+use super::kptr::KernelKptr;
 use super::reg_type::RegType;
 use super::state::MapIdx;
 
@@ -78,4 +79,6 @@ pub struct CallArgMeta {
     pub ret_btf_id: u32,
     pub subprogno: u32,
     pub const_map_key: i64,
+    /// What `bpf_kptr_xchg` exchanges.
+    pub kptr: Option<KernelKptr>,
 }

@@ -121,7 +121,7 @@ impl Verifier {
             }
             return Ok(());
         }
-        self.check_struct_arg(regno, reg_type, arg_type, arg_btf_id, meta.func_id)
+        self.check_struct_arg(regno, reg_type, arg_type, arg_btf_id, meta)
     }
 
     /// A pointer to a structure, whose modifiers suit the argument.
@@ -131,8 +131,9 @@ impl Verifier {
         reg_type: RegType,
         arg_type: ArgType,
         arg_btf_id: Option<BtfTypeRef>,
-        func_id: i32,
+        meta: &CallArgMeta,
     ) -> Result<()> {
+        let func_id = meta.func_id;
         const TRUSTED: u32 = flag::PTR_TRUSTED;
         const NULL: u32 = flag::PTR_MAYBE_NULL;
         const RCU: u32 = flag::MEM_RCU;
@@ -153,7 +154,10 @@ impl Verifier {
             return Err(Errno::EACCES);
         }
         if func_id == HelperId::KptrXchg as i32 {
-            return self.not_emulated("kptrs");
+            return match meta.kptr {
+                Some(kptr) => self.map_kptr_match_type(kptr, regno).map_err(|_| Errno::EACCES),
+                None => Err(Errno::EFAULT),
+            };
         }
         let needed = match arg_btf_id {
             Some(BtfTypeRef::Struct(name)) => self.kernel_struct_id(name)?,

@@ -38,7 +38,7 @@ impl Verifier {
     }
 
     /// `in_rcu_cs`: what RCU protects stays while the program runs, or this part of it.
-    fn in_rcu_cs(&self) -> bool {
+    pub(super) fn in_rcu_cs(&self) -> bool {
         let state = &self.cur_state;
         state.active_rcu_lock || state.active_locks != 0 || !state.in_sleepable
     }
@@ -205,11 +205,17 @@ impl Verifier {
     }
 
     /// R0 after a helper that returns a pointer to a structure: `RET_PTR_TO_BTF_ID`.
-    pub(super) fn set_btf_id_return(&mut self, proto: &FuncProto, func_id: i32) -> Result<()> {
-        let btf_id = match proto.ret_btf_id {
-            Some(BtfTypeRef::Struct(name)) => self.kernel_struct_id(name)?,
-            Some(BtfTypeRef::Id(id)) => id,
-            Some(BtfTypeRef::Poison) | None => return self.not_emulated("kptrs"),
+    pub(super) fn set_btf_id_return(
+        &mut self,
+        proto: &FuncProto,
+        func_id: i32,
+        meta: &CallArgMeta,
+    ) -> Result<()> {
+        let btf_id = match (proto.ret_btf_id, meta.kptr) {
+            (Some(BtfTypeRef::Struct(name)), _) => self.kernel_struct_id(name)?,
+            (Some(BtfTypeRef::Id(id)), _) => id,
+            (Some(BtfTypeRef::Poison) | None, Some(kptr)) => kptr.btf_id,
+            (Some(BtfTypeRef::Poison) | None, None) => return Err(Errno::EFAULT),
         };
         if btf_id == 0 {
             verbose!(

@@ -43,7 +43,7 @@ impl Verifier {
                 self.cur_reg_mut(BPF_REG_0).set_mem_size(meta.mem_size);
             }
             RetType::RET_PTR_TO_MEM_OR_BTF_ID => self.set_percpu_return(proto.ret_type, meta)?,
-            RetType::RET_PTR_TO_BTF_ID => self.set_btf_id_return(proto, func as i32)?,
+            RetType::RET_PTR_TO_BTF_ID => self.set_btf_id_return(proto, func as i32, meta)?,
             other => {
                 let name = func_id_name(func as i32);
                 verbose!(self, "unknown return type {} of func {name}#{}\n", other.0, func as u32);

@@ -1,12 +1,11 @@
 //! Accesses to maps: values and their special fields, constants of read-only maps, and the kernel's own map structures.
 
 use bpftwin_uapi::attr::BPF_F_RDONLY_PROG;
-use bpftwin_uapi::insn::{BPF_LDX, BPF_MEM, BPF_ST, BPF_STX};
 use bpftwin_uapi::{Errno, MapType};
 
 use super::access::{AccessSrc, AccessType};
 use super::prog::VerifierMap;
-use super::reg_type::{RegType, flag};
+use super::reg_type::RegType;
 use super::state::MapIdx;
 use super::{Result, Verifier};
 use crate::btf::{btf_field_type_name, field};
@@ -37,8 +36,8 @@ impl Verifier {
             if let Some(record) = &map.record
                 && let Some(field) = record.find(at, field::BPF_KPTR | field::BPF_UPTR)
             {
-                let (offset, type_) = (field.offset, field.type_);
-                return self.check_map_kptr_access(regno, value_regno, insn_idx, offset, type_);
+                let field = field.clone();
+                return self.check_map_kptr_access(regno, value_regno, insn_idx, &field);
             }
         }
         let Some(value_regno) = value_regno.filter(|_| t == AccessType::Read) else { return Ok(()) };
@@ -131,60 +130,6 @@ impl Verifier {
             }
             return Err(Errno::EACCES);
         }
-        Ok(())
-    }
-
-    /// `check_map_kptr_access`: loads and stores of a pointer in a map's value, of which place and size were checked.
-    fn check_map_kptr_access(
-        &mut self,
-        regno: u8,
-        value_regno: Option<u8>,
-        insn_idx: u32,
-        field_off: u32,
-        field_type: u32,
-    ) -> Result<()> {
-        let insn = self.prog.insns[insn_idx as usize];
-        let is_load = insn.class() == BPF_LDX;
-        if insn.mode() != BPF_MEM {
-            verbose!(self, "kptr in map can only be accessed using BPF_MEM instruction mode\n");
-        } else if !is_load && field_type & (field::BPF_KPTR_REF | field::BPF_KPTR_PERCPU) != 0 {
-            verbose!(self, "store to referenced kptr disallowed\n");
-        } else if !is_load && field_type == field::BPF_UPTR {
-            verbose!(self, "store to uptr disallowed\n");
-        } else {
-            match (insn.class(), value_regno) {
-                (BPF_LDX, Some(value_regno)) if field_type == field::BPF_UPTR => {
-                    return self.mark_uptr_ld_reg(regno, value_regno, field_off);
-                }
-                (BPF_STX, Some(value_regno)) if self.cur_reg(value_regno).is_null() => return Ok(()),
-                (BPF_LDX | BPF_STX, _) => return self.not_emulated("kptrs"),
-                (BPF_ST, _) if insn.imm == 0 => return Ok(()),
-                (BPF_ST, _) => {
-                    verbose!(self, "BPF_ST imm must be 0 when storing to kptr at off={field_off}\n");
-                }
-                _ => {
-                    verbose!(self, "kptr in map can only be accessed using BPF_LDX/BPF_STX/BPF_ST\n");
-                }
-            }
-        }
-        Err(Errno::EACCES)
-    }
-
-    /// `mark_uptr_ld_reg`: memory of the size of the type that the pointer is declared for, or null.
-    fn mark_uptr_ld_reg(&mut self, regno: u8, value_regno: u8, field_off: u32) -> Result<()> {
-        let map = self.reg_map(regno)?;
-        let size = map.record.as_ref().zip(map.btf.as_ref()).and_then(|(record, btf)| {
-            let kptr = record.find(field_off, field::BPF_UPTR)?.kptr()?;
-            Some(btf.type_by_id(kptr.btf_id)?.size_or_type)
-        });
-        let Some(size) = size else { return self.not_emulated("uptrs of kernel types") };
-        self.id_gen += 1;
-        let id = self.id_gen;
-        let reg = self.cur_reg_mut(value_regno);
-        reg.mark_known_zero();
-        reg.type_ = RegType::PTR_TO_MEM.with(flag::PTR_MAYBE_NULL);
-        reg.set_mem_size(size);
-        reg.id = id;
         Ok(())
     }
 

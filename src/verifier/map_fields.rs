@@ -176,29 +176,6 @@ impl Verifier {
         meta.map_ptr = reg.map_ptr();
         Ok(())
     }
-
-    /// `process_kptr_func`: refuses what has no kptr at all.
-    pub(super) fn process_kptr_func(&mut self, regno: u8, meta: &mut CallArgMeta) -> Result<()> {
-        let reg = *self.cur_reg(regno);
-        let map = match reg.map_ptr() {
-            Some(map_idx) if reg.type_ == RegType::PTR_TO_MAP_VALUE => self.maps[map_idx as usize].clone(),
-            _ => return self.not_emulated("kptrs"),
-        };
-        if map.btf.is_none() {
-            verbose!(self, "map '{}' has to have BTF in order to use bpf_kptr_xchg\n", map.name);
-            return Err(Errno::EINVAL);
-        }
-        meta.map_ptr = reg.map_ptr();
-        if !reg.is_const() {
-            verbose!(self, "R{regno} doesn't have constant offset. kptr has to be at the constant offset\n");
-            return Err(Errno::EINVAL);
-        }
-        if !map.record.as_deref().is_some_and(|record| record.has_field(field::BPF_KPTR)) {
-            verbose!(self, "R{regno} has no valid kptr\n");
-            return Err(Errno::EINVAL);
-        }
-        self.not_emulated("kptrs")
-    }
 }
 
 /// Offset of a field that a value has one of at most.

@@ -33,6 +33,7 @@ pub mod inner_map;
 pub mod input;
 pub mod insn_aux;
 pub mod jump;
+pub mod kptr;
 pub mod ld;
 pub mod ldst;
 pub mod linfo;

@@ -245,6 +245,10 @@ fn pins_are_files() {
         let mut attr = Obj { pathname: pin.as_ptr() as u64, ..Obj::zeroed() };
         let again = bpf(Cmd::ObjGet, &mut attr).unwrap();
         assert_eq!(lookup(again, 3), Ok(33));
+        std::fs::rename("/sys/fs/bpf/bpftwin-test/pin", "/sys/fs/bpf/bpftwin-test/other").unwrap();
+        assert_eq!(bpf(Cmd::ObjGet, &mut attr), Err(libc::ENOENT));
+        std::fs::rename("/sys/fs/bpf/bpftwin-test/other", "/sys/fs/bpf/bpftwin-test/pin").unwrap();
+        assert!(std::fs::rename("/sys/fs/bpf/bpftwin-test/pin", "/tmp/pin").is_err());
         assert!(std::fs::remove_dir("/sys/fs/bpf/bpftwin-test").is_err());
         std::fs::remove_file("/sys/fs/bpf/bpftwin-test/pin").unwrap();
         std::fs::remove_dir("/sys/fs/bpf/bpftwin-test").unwrap();

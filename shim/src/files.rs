@@ -478,3 +478,90 @@ pub unsafe extern "C" fn unlinkat(dir: c_int, path: *const c_char, flags: c_int)
         }
     }
 }
+
+/// What glibc's checks of buffer sizes call: the same, after the check that the compiler could not make.
+///
+/// # Safety
+/// As for readlink(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __readlink_chk(
+    path: *const c_char,
+    buf: *mut c_char,
+    len: usize,
+    size: usize,
+) -> isize {
+    // SAFETY: passed on as it came; a length that is too large goes to libc, which ends the program.
+    unsafe {
+        if len > size {
+            return next!(c"__readlink_chk", fn(*const c_char, *mut c_char, usize, usize) -> isize)(
+                path, buf, len, size,
+            );
+        }
+        readlink(path, buf, len)
+    }
+}
+
+/// # Safety
+/// As for readlinkat(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __readlinkat_chk(
+    dir: c_int,
+    path: *const c_char,
+    buf: *mut c_char,
+    len: usize,
+    size: usize,
+) -> isize {
+    // SAFETY: passed on as it came; a length that is too large goes to libc, which ends the program.
+    unsafe {
+        if len > size {
+            return next!(c"__readlinkat_chk", fn(c_int, *const c_char, *mut c_char, usize, usize) -> isize)(
+                dir, path, buf, len, size,
+            );
+        }
+        readlinkat(dir, path, buf, len)
+    }
+}
+
+/// # Safety
+/// Null or C strings.
+unsafe fn renamed(from: *const c_char, to: *const c_char) -> Option<Result<(), Errno>> {
+    // SAFETY: by the caller's promise.
+    let (from, to) = unsafe { (candidate(from), candidate(to)) };
+    match (from, to) {
+        (None, None) => None,
+        (from, to) => paths::rename(from.unwrap_or_default(), to.unwrap_or_default()),
+    }
+}
+
+/// # Safety
+/// As for rename(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int {
+    // SAFETY: passed on as it came.
+    unsafe {
+        match renamed(from, to) {
+            Some(result) => done(result),
+            None => next!(c"rename", fn(*const c_char, *const c_char) -> c_int)(from, to),
+        }
+    }
+}
+
+/// # Safety
+/// As for renameat(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn renameat(
+    from_dir: c_int,
+    from: *const c_char,
+    to_dir: c_int,
+    to: *const c_char,
+) -> c_int {
+    // SAFETY: passed on as it came.
+    unsafe {
+        match renamed(from, to) {
+            Some(result) => done(result),
+            None => next!(c"renameat", fn(c_int, *const c_char, c_int, *const c_char) -> c_int)(
+                from_dir, from, to_dir, to,
+            ),
+        }
+    }
+}

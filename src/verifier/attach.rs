@@ -111,6 +111,9 @@ impl Verifier {
             Some(AttachType::TraceIter) => {
                 let proto = self.attach_proto(&btf, &t)?;
                 self.btf_distill_func_proto(&btf, &proto, &name)?;
+                if btf.is_module() {
+                    return self.not_emulated("iterators of modules");
+                }
                 Ok(AttachTargetInfo { proto: proto.id, name })
             }
             Some(

@@ -71,6 +71,7 @@ impl Verifier {
                 log: &mut self.log,
                 maps: &self.maps,
                 btf_vmlinux: self.btf_vmlinux.as_deref(),
+                used_btfs: &self.used_btfs,
             };
             printer.print_verifier_state(&self.cur_state, frameno, scratched);
         }
@@ -87,6 +88,7 @@ impl Verifier {
                 log: &mut self.log,
                 maps: &self.maps,
                 btf_vmlinux: self.btf_vmlinux.as_deref(),
+                used_btfs: &self.used_btfs,
             };
             printer.print_verifier_state(state, frameno, scratched);
         }
@@ -102,8 +104,12 @@ impl Verifier {
             return self.mark_verifier_state_clean();
         }
         self.print_insn_prefix();
-        let mut printer =
-            StatePrinter { log: &mut self.log, maps: &self.maps, btf_vmlinux: self.btf_vmlinux.as_deref() };
+        let mut printer = StatePrinter {
+            log: &mut self.log,
+            maps: &self.maps,
+            btf_vmlinux: self.btf_vmlinux.as_deref(),
+            used_btfs: &self.used_btfs,
+        };
         printer.print_verifier_state(&self.cur_state, frameno, self.scratched);
         self.mark_verifier_state_clean();
     }
@@ -229,6 +235,8 @@ pub struct StatePrinter<'a> {
     pub maps: &'a [Arc<VerifierMap>],
     /// BTF of the kernel, which has the names of its structures.
     pub btf_vmlinux: Option<&'a Btf>,
+    /// [`Verifier::used_btfs`]
+    pub used_btfs: &'a [Arc<Btf>],
 }
 
 impl StatePrinter<'_> {
@@ -381,17 +389,21 @@ impl StatePrinter<'_> {
                 return self.verbose_snum((reg.var_off.value as i64).wrapping_add(i64::from(reg.off)));
             }
         }
-        if t.base() == RegType::PTR_TO_BTF_ID && reg.btf() == 0 {
-            self.print_kernel_type(reg.btf_id());
+        if t.base() == RegType::PTR_TO_BTF_ID {
+            self.print_type_name(reg.btf(), reg.btf_id());
         }
         self.log.push_byte(b'(');
         self.print_attributes(reg);
         self.log.push_byte(b')');
     }
 
-    /// `btf_type_name`, of a type of the kernel.
-    fn print_kernel_type(&mut self, btf_id: u32) {
-        if let Some(btf) = self.btf_vmlinux
+    /// `btf_type_name`, of a type of the object with this number, see [`RegState::btf`].
+    fn print_type_name(&mut self, btf: u32, btf_id: u32) {
+        let btf = match btf.checked_sub(1) {
+            None => self.btf_vmlinux,
+            Some(used) => self.used_btfs.get(used as usize).map(|btf| &**btf),
+        };
+        if let Some(btf) = btf
             && let Some(t) = btf.type_by_id(btf_id)
         {
             self.log.push(&btf.type_name(&t));
@@ -559,7 +571,7 @@ mod tests {
     fn text(reg: RegState) -> String {
         let sink = VecSink::default();
         let mut log = Log::new(2, 4096, Some(Box::new(sink.clone()))).unwrap();
-        StatePrinter { log: &mut log, maps: &[], btf_vmlinux: None }
+        StatePrinter { log: &mut log, maps: &[], btf_vmlinux: None, used_btfs: &[] }
             .print_reg_state(&FuncState::default(), &reg);
         log.finalize().1.unwrap();
         sink.text()

@@ -235,8 +235,13 @@ impl Verifier {
             StateRef::Cur => &self.cur_state,
             StateRef::Cached(id) => &self.states[id].state,
         };
-        StatePrinter { log: &mut self.log, maps: &self.maps, btf_vmlinux: self.btf_vmlinux.as_deref() }
-            .print_verifier_state(state, frameno, Scratched::ALL);
+        StatePrinter {
+            log: &mut self.log,
+            maps: &self.maps,
+            btf_vmlinux: self.btf_vmlinux.as_deref(),
+            used_btfs: &self.used_btfs,
+        }
+        .print_verifier_state(state, frameno, Scratched::ALL);
     }
 
     /// `update_peak_states`

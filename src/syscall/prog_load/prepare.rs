@@ -171,7 +171,11 @@ fn attach_target(attr: &ProgLoad, loader: &Loader) -> Result<Target, Errno> {
     }
     match (attr.attach_btf_id, &loader.btf_vmlinux) {
         (0, _) => Ok(Target::None),
-        (_, Some(btf)) => Ok(Target::Btf(Arc::clone(btf))),
+        (_, Some(btf)) => {
+            // The kernel's is ready since it booted: finding the types is no part of verification.
+            btf.nr_types();
+            Ok(Target::Btf(Arc::clone(btf)))
+        }
         (_, None) => Err(Errno::EINVAL),
     }
 }

@@ -72,7 +72,8 @@ fn run(input: &[u8]) {
     };
     let has_btf = header.with_btf & 1 != 0 || func_info_cnt | line_info_cnt | core_relo_cnt != 0;
 
-    let log_size = log_size(header.log >> 4);
+    // Without a level there is no buffer either, mostly.
+    let log_size = if header.log == 0 { 0 } else { log_size(header.log >> 4) };
     let attr = ProgLoad {
         prog_type: header.prog_type.into(),
         insn_cnt,

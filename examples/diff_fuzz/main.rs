@@ -95,6 +95,8 @@ struct Bucket {
 struct Summary {
     accepted: u64,
     rejected: u64,
+    /// Instructions that the kernel processed in accepted programs.
+    processed: u64,
     equal: u64,
     slow: u64,
     not_emulated: BTreeMap<String, u64>,
@@ -237,6 +239,7 @@ fn work(runner: &mut Runner, profiles: &Profiles, options: &Options, index: u64,
     let mut summary = lock(summary);
     if kernel.errno == 0 {
         summary.accepted += 1;
+        summary.processed += report::processed(&kernel);
     } else {
         summary.rejected += 1;
         if options.lines {
@@ -304,11 +307,12 @@ fn finish(options: &Options, world: &Arc<World>, summary: Summary, started: Inst
     let not_emulated: u64 = summary.not_emulated.values().sum();
     let programs = summary.accepted + summary.rejected;
     println!(
-        "{} programs in {:.1} s: {} accepted ({:.1} %), {} rejected; {} equal, {} too slow for the kernel, {not_emulated} not emulated, {diverging} diverge in {} ways",
+        "{} programs in {:.1} s: {} accepted ({:.1} %, {} instructions processed), {} rejected; {} equal, {} too slow for the kernel, {not_emulated} not emulated, {diverging} diverge in {} ways",
         options.count,
         started.elapsed().as_secs_f64(),
         summary.accepted,
         summary.accepted as f64 * 100.0 / programs.max(1) as f64,
+        summary.processed,
         summary.rejected,
         summary.equal,
         summary.slow,

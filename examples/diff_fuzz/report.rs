@@ -81,3 +81,9 @@ pub fn kinds_of_lines(answer: &Answer) -> std::collections::BTreeSet<String> {
         .map(|line| line.chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).take(120).collect())
         .collect()
 }
+
+/// Instructions processed, as the log says.
+pub fn processed(answer: &Answer) -> u64 {
+    let line = answer.log.lines().rev().find_map(|line| line.strip_prefix("processed "));
+    line.and_then(|line| line.split(' ').next()?.parse().ok()).unwrap_or(0)
+}

@@ -63,13 +63,16 @@ struct Options {
     /// With `--kernel-only`: list every kind of log line instead of the reasons of rejections.
     #[arg(long)]
     lines: bool,
+    /// Programs without mistakes made on purpose.
+    #[arg(long)]
+    clean: bool,
     /// Verify here alone.
     #[arg(long)]
     ours_only: bool,
     /// Compares one stored program and shows both logs.
     #[arg(long, value_name = "FILE")]
     replay: Vec<PathBuf>,
-    /// Prints programs instead of running them.
+    /// Prints and stores programs instead of running them.
     #[arg(long)]
     print: bool,
     /// Where divergent programs are stored.
@@ -133,10 +136,9 @@ fn main() -> ExitCode {
     let profiles = Profiles::new(&KernelConfig::of_host().unwrap_or_default());
     if options.print {
         for index in options.start..options.start + options.count {
-            println!(
-                "program {index}\n{}",
-                report::program(&generator::generate(&world, &profiles, options.seed, index))
-            );
+            let case = generator::generate(&world, &profiles, options.seed, index, options.clean);
+            println!("program {index}\n{}", report::program(&case));
+            store(&options, index, &case.store());
         }
         return ExitCode::SUCCESS;
     }
@@ -220,7 +222,7 @@ fn watch(options: &Options, done: &AtomicU64, running: &[Mutex<Option<Job>>], st
 
 fn work(runner: &mut Runner, profiles: &Profiles, options: &Options, index: u64, summary: &Mutex<Summary>) {
     let world = Arc::clone(&runner.world);
-    let case = generator::generate(&world, profiles, options.seed, index);
+    let case = generator::generate(&world, profiles, options.seed, index, options.clean);
     if options.ours_only {
         let ours = runner.ours_only(&case);
         let mut summary = lock(summary);
@@ -282,13 +284,8 @@ fn finish(options: &Options, world: &Arc<World>, summary: Summary, started: Inst
                 }
                 _ => false,
             });
-            let path = options.out.join(format!("{}-{index}.case", options.seed));
             let text = format!("{}\n{}", report::comment(&report::divergence(&last)), small.store());
-            if let Err(error) =
-                std::fs::create_dir_all(&options.out).and_then(|()| std::fs::write(&path, text))
-            {
-                eprintln!("diff-fuzz: {}: {error}", path.display());
-            }
+            let path = store(options, *index, &text);
             println!("-- program {index}, stored in {}", path.display());
             println!("{}{}", report::program(&small), report::divergence(&last));
         }
@@ -322,6 +319,15 @@ fn finish(options: &Options, world: &Arc<World>, summary: Summary, started: Inst
         println!("{count:6} not emulated: {what}");
     }
     if diverging == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Stores a program.
+fn store(options: &Options, index: u64, text: &str) -> PathBuf {
+    let path = options.out.join(format!("{}-{index}.case", options.seed));
+    if let Err(error) = std::fs::create_dir_all(&options.out).and_then(|()| std::fs::write(&path, text)) {
+        eprintln!("diff-fuzz: {}: {error}", path.display());
+    }
+    path
 }
 
 fn replay(options: &Options, world: &Arc<World>) -> ExitCode {

@@ -171,7 +171,9 @@ impl Generator<'_> {
                 })?),
                 ArgType::ARG_PTR_TO_CONST_STR => {
                     let frozen: Vec<usize> = (0..MAPS.len()).filter(|&map| MAPS[map].frozen).collect();
-                    Source::MapValue(self.rng.pick(&frozen), self.rng.pick(&[0, 0, 0, 6, 11, 13, 17, 22]))
+                    let map = self.rng.pick(&frozen);
+                    let off: i32 = self.rng.pick(&[0, 0, 0, 6, 11, 13, 17, 22]);
+                    Source::MapValue(map, off.min(MAPS[map].value_size as i32 - 1))
                 }
                 ArgType::ARG_PTR_TO_STACK => Source::Fp(self.stack_bytes(8, true)),
                 _ => Source::Imm(0),
@@ -194,9 +196,11 @@ impl Generator<'_> {
 
     /// Memory of a size for an argument.
     fn memory(&mut self, size: i32, arg: ArgType) -> Source {
+        let output = arg.has_any(flag::MEM_UNINIT | flag::MEM_WRITE);
+        let is_frozen = |class| matches!(class, Class::MapValue(map) if MAPS[map].frozen);
         let fits = |kind| {
             matches!(kind, Kind::Mem { class, size: room, null: false, .. }
-                if room >= size && matches!(class, Class::MapValue(_) | Class::Ringbuf | Class::Other | Class::Packet))
+                if room >= size && !(output && is_frozen(class)) && matches!(class, Class::MapValue(_) | Class::Ringbuf | Class::Other | Class::Packet))
         };
         if self.rng.chance(35)
             && let Some(reg) = self.reg_among(6..10, fits)
@@ -205,6 +209,7 @@ impl Generator<'_> {
         }
         if self.rng.one_in(12)
             && let Some(map) = self.direct_map(size)
+            && !(output && MAPS[map].frozen)
         {
             return Source::MapValue(map, 0);
         }
@@ -241,9 +246,9 @@ impl Generator<'_> {
             self.mov(reg, bounded);
         }
         if !zero {
-            if self.rng.chance(60) {
+            if self.rng.chance(60) || self.held > 0 || self.locked {
                 self.emit(BPF_ALU64 | BPF_ADD | BPF_K, reg, 0, 0, 1);
-            } else if self.held == 0 && !self.locked {
+            } else {
                 self.emit(BPF_JMP | BPF_JNE | BPF_K, reg, 0, 2, 0);
                 self.emit(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0);
                 self.emit(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
@@ -319,6 +324,13 @@ impl Generator<'_> {
         }
     }
 
+    /// Values with locks and timers are of use to the program type.
+    pub(super) fn may_lock(&mut self) -> bool {
+        let able = !bpftwin::progs::is_tracing_prog_type(self.profile.prog_type)
+            && self.profile.prog_type != ProgType::SocketFilter;
+        able || self.slip()
+    }
+
     fn has_helper(&self, id: HelperId) -> bool {
         self.profile.helpers.iter().any(|helper| helper.0 == id)
     }
@@ -337,12 +349,21 @@ impl Generator<'_> {
         self.set(0, Kind::Mem { class: Class::Ringbuf, size, null: true, id });
         let kept = self.keep(0);
         let release = self.rng.pick(&[HelperId::RingbufSubmit, HelperId::RingbufDiscard]);
+        if kept == 0 {
+            return self.null_check(0, |this| {
+                this.mov(1, 0);
+                this.mov_imm(2, 0);
+                this.call_helper_id(release as i32);
+                this.set(0, Kind::None);
+            });
+        }
         let tested = if self.rng.chance(50) { kept } else { 0 };
         self.null_check(tested, |this| {
             this.hold(kept, depth, |this| {
                 this.mov(1, kept);
                 this.mov_imm(2, 0);
                 this.call_helper_id(release as i32);
+                this.set(0, Kind::None);
             });
         });
     }
@@ -391,6 +412,12 @@ impl Generator<'_> {
         let new_id = self.new_id();
         self.set(0, Kind::Mem { class: Class::Sock, size: 44, null: true, id: new_id });
         let kept = self.keep(0);
+        if kept == 0 {
+            return self.null_check(0, |this| {
+                this.mov(1, 0);
+                this.call_helper_id(HelperId::SkRelease as i32);
+            });
+        }
         let tested = if self.rng.chance(50) { kept } else { 0 };
         self.null_check(tested, |this| {
             this.hold(kept, depth, |this| {
@@ -402,7 +429,7 @@ impl Generator<'_> {
 
     /// A spin lock around a few accesses.
     pub(super) fn lock(&mut self, depth: u32) {
-        if !self.has_helper(HelperId::SpinLock) || depth >= 3 {
+        if !self.has_helper(HelperId::SpinLock) || depth >= 3 || !self.may_lock() {
             return;
         }
         let maps: Vec<usize> = (0..MAPS.len()).filter(|&map| MAPS[map].value == Value::Lock).collect();
@@ -723,7 +750,7 @@ impl Generator<'_> {
     }
 
     fn timer(&mut self, depth: u32) {
-        if !self.has_helper(HelperId::TimerInit) {
+        if !self.has_helper(HelperId::TimerInit) || !self.may_lock() {
             return;
         }
         let maps: Vec<usize> = (0..MAPS.len()).filter(|&map| MAPS[map].value == Value::Timer).collect();

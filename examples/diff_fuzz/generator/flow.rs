@@ -200,7 +200,11 @@ impl Generator<'_> {
     pub(super) fn null_check(&mut self, reg: u8, body: impl FnOnce(&mut Self)) {
         let Kind::Mem { class, size, id, .. } = self.kind(reg) else { return };
         let checked = Kind::Mem { class, size, null: false, id };
-        let form = if self.held > 0 { self.rng.pick(&[1, 1, 1, 3, 4]) } else { self.rng.below(6) };
+        let form = match self.held {
+            0 if self.rng.one_in(60) => 2,
+            0 => self.rng.pick(&[0, 1, 3, 4, 5]),
+            _ => self.rng.pick(&[1, 1, 3, 4]),
+        };
         let at = self.insns.len();
         let mark = |this: &mut Self| {
             for other in 0..10 {

@@ -132,7 +132,10 @@ impl Generator<'_> {
             _ => {
                 // Anywhere, aligned or not.
                 let size = self.rng.pick(&[1, 2, 4, 8]);
-                let off = -self.rng.range(1, 200) as i16;
+                let mut off = -self.rng.range(1, 200) as i16;
+                if self.rng.chance(80) {
+                    off = -(-off + size as i16 - 1) / size as i16 * size as i16;
+                }
                 if self.rng.chance(50) {
                     let dst = self.free_reg();
                     self.emit(BPF_LDX | BPF_MEM | size_bits(size), dst, 10, off, 0);
@@ -251,8 +254,9 @@ impl Generator<'_> {
         let off = self.stack_bytes((reach + 7) / 8 * 8, true);
         let ptr = self.free_reg_but(&[reg]);
         self.stack_pointer(ptr, off);
-        if self.rng.chance(15) {
-            self.emit(BPF_ALU64 | BPF_AND | BPF_K, reg, 0, 0, -8);
+        // Stack accesses are always to be aligned.
+        if size > 1 && self.rng.chance(85) {
+            self.emit(BPF_ALU64 | BPF_AND | BPF_K, reg, 0, 0, -size);
         }
         self.emit(BPF_ALU64 | BPF_ADD | BPF_X, ptr, reg, 0, 0);
         self.set(ptr, Kind::None);
@@ -303,7 +307,6 @@ impl Generator<'_> {
         if self.rng.chance(20) {
             return self.direct_value();
         }
-        let lockable = !bpftwin::progs::is_tracing_prog_type(self.profile.prog_type);
         let map = self.pick_map(|map_type| {
             matches!(
                 map_type,
@@ -318,7 +321,8 @@ impl Generator<'_> {
                     | LruPercpuHash
             )
         });
-        if MAPS[map].value != Value::Bytes && !lockable && !self.slip() {
+        let value = MAPS[map].inner.map_or(MAPS[map].value, |inner| MAPS[inner].value);
+        if matches!(value, Value::Lock | Value::Timer) && !self.may_lock() {
             return;
         }
         let Some(value) = self.lookup(map) else { return };
@@ -423,7 +427,8 @@ impl Generator<'_> {
         };
         let special =
             matches!(class, Class::MapValue(map) if matches!(MAPS[map].value, Value::Lock | Value::Timer));
-        if !special && class != Class::Sock && self.rng.chance(30) {
+        let packet = matches!(class, Class::Packet | Class::Meta);
+        if !special && class != Class::Sock && (!packet || self.slip()) && self.rng.chance(30) {
             let reg = self.bounded_scalar((size.max(2) as u64 - 1).min(40));
             if let Kind::Scalar(Some(bound)) = self.kind(reg)
                 && reg != ptr
@@ -431,10 +436,16 @@ impl Generator<'_> {
                 return self.variable_access(ptr, reg, bound);
             }
         }
-        let bytes = if class == Class::Sock { 4 } else { self.rng.pick(&[1, 2, 4, 8]) };
+        let mut bytes = if class == Class::Sock { 4 } else { self.rng.pick(&[1, 2, 4, 8]) };
+        while bytes > size.max(1) && !self.slip() {
+            bytes /= 2;
+        }
         let mut off = if size >= bytes { self.rng.range(0, (size - bytes).into()) as i32 } else { 0 };
-        if self.rng.chance(75) {
+        if class == Class::Other || self.rng.chance(75) {
             off -= off % bytes;
+        }
+        if class == Class::Sock && !self.slip() {
+            off = self.rng.pick(&[0, 4, 24, 28, 40, 44, 52, 56, 72]);
         }
         if let Class::MapValue(map) = class
             && !self.slip()
@@ -453,7 +464,9 @@ impl Generator<'_> {
     }
 
     fn access(&mut self, ptr: u8, off: i16, bytes: i32, readonly: bool) {
-        let write = if readonly { self.slip() } else { self.rng.chance(45) };
+        let write_only = matches!(self.kind(ptr), Kind::Mem { class: Class::MapValue(map), .. }
+            if MAPS[map].flags & bpftwin_uapi::attr::BPF_F_WRONLY_PROG != 0);
+        let write = if readonly { self.slip() } else { write_only && !self.slip() || self.rng.chance(45) };
         if !write {
             let dst = self.free_reg_but(&[ptr]);
             let mode = if bytes < 8 && self.rng.one_in(8) { BPF_MEMSX } else { BPF_MEM };
@@ -479,6 +492,9 @@ impl Generator<'_> {
         };
         let copy = self.free_reg_but(&[ptr, reg]);
         self.mov(copy, ptr);
+        if class == Class::Other && self.rng.chance(80) {
+            self.emit(BPF_ALU64 | BPF_AND | BPF_K, reg, 0, 0, -8);
+        }
         let op = if self.rng.one_in(15) { BPF_SUB } else { BPF_ADD };
         if op == BPF_SUB {
             self.emit(BPF_ALU64 | BPF_ADD | BPF_K, copy, 0, 0, bound as i32);
@@ -491,7 +507,10 @@ impl Generator<'_> {
         if room < bytes && !self.rng.one_in(8) {
             return;
         }
-        let off = self.rng.range(0, (room - bytes).max(0).into()) as i16;
+        let mut off = self.rng.range(0, (room - bytes).max(0).into()) as i16;
+        if class == Class::Other {
+            off -= off % bytes as i16;
+        }
         self.access(copy, off, bytes, readonly);
         if class == Class::Other {
             self.set(copy, Kind::None);

@@ -173,13 +173,13 @@ pub struct Generator<'a> {
 }
 
 /// A program by its number.
-pub fn generate(world: &World, profiles: &Profiles, seed: u64, index: u64) -> Case {
+pub fn generate(world: &World, profiles: &Profiles, seed: u64, index: u64, clean: bool) -> Case {
     let mut rng = Rng::new(seed.wrapping_mul(0x1_0000_0001).wrapping_add(index));
-    if rng.one_in(800) {
+    if rng.one_in(800) && !clean {
         return extremes::extreme(&mut rng);
     }
     let profile = profiles.pick(&mut rng);
-    let sloppy = rng.pick(&[0, 0, 0, 5, 20, 60]);
+    let sloppy = if clean { 0 } else { rng.pick(&[0, 0, 0, 5, 20, 60]) };
     let use_btf = rng.chance(40);
     let generator = Generator {
         rng,
@@ -200,11 +200,11 @@ pub fn generate(world: &World, profiles: &Profiles, seed: u64, index: u64) -> Ca
         next_id: 1,
         sloppy,
     };
-    generator.run()
+    generator.run(clean)
 }
 
 impl Generator<'_> {
-    fn run(mut self) -> Case {
+    fn run(mut self, clean: bool) -> Case {
         let main = self.fuzz.funcs_where(|func| !func.global && func.args == [Arg::PtrVoid])[0];
         let args = [Kind::Ctx, Kind::None, Kind::None, Kind::None, Kind::None];
         self.funcs.push(FuncPlan { role: FuncRole::Main, btf_func: main, args, depth: 0, start: 0 });
@@ -213,6 +213,9 @@ impl Generator<'_> {
             self.current += 1;
         }
         let mut case = self.finish();
+        if clean {
+            return case;
+        }
         let mutations = self.rng.pick(&[0, 0, 0, 0, 0, 0, 0, 1, 1, 2]);
         for _ in 0..mutations {
             mutate::mutate(&mut case, &mut self.rng);
@@ -237,7 +240,7 @@ impl Generator<'_> {
                 prog_flags |= flag;
             }
         }
-        if self.profile.prog_type == ProgType::Kprobe && rng.chance(15) {
+        if self.profile.prog_type == ProgType::Kprobe && rng.chance(6) {
             prog_flags |= BPF_F_SLEEPABLE;
         }
         if self.profile.prog_type == ProgType::Xdp && rng.chance(15) {
@@ -420,7 +423,8 @@ impl Generator<'_> {
         {
             return reg;
         }
-        self.new_scalar()
+        // A call would spoil what the statement holds in registers.
+        self.new_scalar(false)
     }
 
     fn block(&mut self, depth: u32) {
@@ -469,7 +473,7 @@ impl Generator<'_> {
         ];
         match self.rng.weighted(&weights) {
             0 => self.alu(),
-            1 => _ = self.new_scalar(),
+            1 => _ = self.new_scalar(true),
             2 => _ = self.bounded_scalar(255),
             3 => self.linked(),
             4 => self.branch(depth),

@@ -86,9 +86,9 @@ impl Generator<'_> {
     }
 
     /// A number of unknown or known origin in a register.
-    pub(super) fn new_scalar(&mut self) -> u8 {
+    pub(super) fn new_scalar(&mut self, may_call: bool) -> u8 {
         let dst = self.free_reg();
-        match self.rng.below(6) {
+        match self.rng.below(if may_call { 8 } else { 5 }) {
             0 | 1 => {
                 let imm = self.rng.number() as i32;
                 self.mov_imm(dst, imm);
@@ -185,7 +185,7 @@ impl Generator<'_> {
             _ => {
                 self.guard(BPF_JMP32, BPF_JSGT, reg, limit);
                 self.guard(BPF_JMP32, BPF_JSLT, reg, 0);
-                if self.rng.chance(80) {
+                if self.rng.chance(95) {
                     self.emit(BPF_ALU | BPF_MOV | BPF_X, reg, reg, 0, 0);
                 }
             }

@@ -165,7 +165,8 @@ impl Verifier {
         let idx = *insn_idx;
         let prev =
             self.cur_state.parent.and_then(|parent| self.find_prev_entry(StateRef::Cached(parent), idx));
-        let queued = self.push_stack(idx + 1, idx, false)?;
+        // The kernel takes too many jumps for a lack of memory here.
+        let queued = self.push_stack(idx + 1, idx, false).map_err(|_| Errno::ENOMEM)?;
         queued.may_goto_depth += 1;
         if let Some(prev) = prev {
             self.widen_queued_state(prev);

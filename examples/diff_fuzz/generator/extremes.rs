@@ -43,6 +43,10 @@ fn pending_jumps(rng: &mut Rng) -> Vec<Insn> {
     for i in 0..count {
         insns.push(Insn::new(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, (count - i - 1) as i16, i + 1));
     }
+    // Nothing that forks a scalar: 6.18.44 follows a null pointer in maybe_fork_scalars where there are too many jumps.
+    if rng.chance(50) {
+        insns.push(Insn::new(BPF_JMP | BPF_JCOND, 0, 0, 0, 0));
+    }
     insns.extend([mov(0, 0), EXIT]);
     insns
 }

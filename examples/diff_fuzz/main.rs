@@ -38,6 +38,7 @@ struct Job {
     index: u64,
     since: Instant,
     thread: libc::pthread_t,
+    tid: libc::pid_t,
     give_up: Arc<AtomicBool>,
 }
 
@@ -166,6 +167,8 @@ fn main() -> ExitCode {
                             since: Instant::now(),
                             // SAFETY: it has no preconditions.
                             thread: unsafe { libc::pthread_self() },
+                            // SAFETY: it has no preconditions.
+                            tid: unsafe { libc::gettid() },
                             give_up: Arc::clone(&runner.give_up),
                         });
                         work(&mut runner, profiles, options, index, summary);
@@ -196,6 +199,11 @@ fn watch(options: &Options, done: &AtomicU64, running: &[Mutex<Option<Job>>], st
             // The worker does not end while its entry is held.
             let job = lock(job);
             let Some(job) = &*job else { continue };
+            // A kernel that follows a bad pointer ends the thread that asked.
+            if !std::path::Path::new(&format!("/proc/self/task/{}", job.tid)).exists() {
+                eprintln!("the kernel crashed on program {} of seed {}: see dmesg", job.index, options.seed);
+                std::process::exit(4);
+            }
             if job.since.elapsed() > HANG {
                 eprintln!("program {} of seed {} hangs", job.index, options.seed);
                 std::process::exit(3);

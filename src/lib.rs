@@ -3,6 +3,7 @@
 //! The emulated kernel is a value, [`kernel::Kernel`]; [`syscall`] answers bpf(2) calls on it, [`verifier`]
 //! is its `bpf_check`.
 
+pub mod bcf;
 pub mod btf;
 pub mod cli;
 pub mod helpers;

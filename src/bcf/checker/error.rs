@@ -1,0 +1,31 @@
+//! Why a step is rejected.
+
+use crate::bcf::expr::TypeError;
+
+/// What keeps a rule from applying: what was expected, in the words of the rule's definition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RuleError {
+    /// EINVAL: the step does not follow.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// EINVAL: the fact would not be well typed.
+    #[error("the fact is ill-typed: {0}")]
+    Type(#[from] TypeError),
+    /// E2BIG: a limit is passed.
+    #[error("{0}")]
+    TooBig(&'static str),
+    /// EOPNOTSUPP: the format has it, the checker does not.
+    #[error("{0}")]
+    Unsupported(&'static str),
+}
+
+impl RuleError {
+    /// The published checker's errno for it, positive.
+    pub fn errno(&self) -> i32 {
+        match self {
+            RuleError::Invalid(_) | RuleError::Type(_) => libc::EINVAL,
+            RuleError::TooBig(_) => libc::E2BIG,
+            RuleError::Unsupported(_) => libc::EOPNOTSUPP,
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! BCF, the eBPF certificate framework: conditions that the verifier could not prove by itself, and proofs of them.
+//!
+//! A *condition* is a formula over bit-vectors (QF_BV of SMT-LIB) that describes how a program could misbehave; a *proof* refutes
+//! it. [`expr`] holds terms, [`proof`] reads proofs and [`request`] conditions, both from untrusted bytes; [`eval`] gives terms their
+//! meaning; [`checker`] checks a proof step by step.
+
+pub mod checker;
+pub mod eval;
+pub mod expr;
+pub mod proof;
+pub mod prover;
+pub mod request;

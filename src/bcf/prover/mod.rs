@@ -1,0 +1,1 @@
+//! Proves conditions: finds a refutation and writes it as a BCF proof.

@@ -1,6 +1,9 @@
 //! Checks proofs: applies every step's rule to the facts of its premises.
 
 mod error;
+mod pattern;
+pub mod rewrite;
+pub mod rewrites;
 
 pub use error::RuleError;
 

@@ -8,7 +8,7 @@ say() { printf '%s\n' "$*" >&2; }
 die() { say "$*"; exit 2; }
 
 # Debian packages that hold what the build needs.
-packages=(gcc make pkg-config libelf-dev zlib1g-dev linux-libc-dev)
+packages=(gcc g++ make pkg-config libelf-dev zlib1g-dev linux-libc-dev)
 
 # clang: the newest one that knows BPF.
 find_clang() {
@@ -24,6 +24,7 @@ find_clang() {
 
 missing_packages() {
   command -v gcc >/dev/null || echo gcc
+  command -v g++ >/dev/null || echo g++
   command -v make >/dev/null || echo make
   command -v pkg-config >/dev/null || echo pkg-config
   [[ -e /usr/include/gelf.h ]] || echo libelf-dev

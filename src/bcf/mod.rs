@@ -7,6 +7,9 @@
 pub mod checker;
 pub mod eval;
 pub mod expr;
+pub mod print;
 pub mod proof;
 pub mod prover;
 pub mod request;
+pub mod rules;
+pub mod smtlib;

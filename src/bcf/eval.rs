@@ -304,7 +304,10 @@ impl Evaluator {
                 self.values.insert(id, value);
             } else {
                 stack.push((id, true));
-                stack.extend(arena.args(id).iter().map(|&arg| (arg, false)));
+                // A width is known without a value.
+                if arena.code(id) != BCF_BV_SIZE {
+                    stack.extend(arena.args(id).iter().map(|&arg| (arg, false)));
+                }
             }
         }
         self.values.get(&root).copied()

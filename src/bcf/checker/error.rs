@@ -1,6 +1,28 @@
-//! Why a step is rejected.
+//! Why a proof or a step is rejected.
 
 use crate::bcf::expr::TypeError;
+use crate::bcf::proof::{FormatError, StepNo};
+
+/// Why a proof is rejected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CheckError {
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    #[error("step {step} ({rule}): {error}")]
+    Step { step: StepNo, rule: &'static str, error: RuleError },
+    #[error("step {0} is the last and does not conclude false")]
+    NoRefutation(StepNo),
+}
+
+impl CheckError {
+    /// The published checker's errno for it, positive.
+    pub fn errno(&self) -> i32 {
+        match self {
+            CheckError::Format(_) | CheckError::NoRefutation(_) => libc::EINVAL,
+            CheckError::Step { error, .. } => error.errno(),
+        }
+    }
+}
 
 /// What keeps a rule from applying: what was expected, in the words of the rule's definition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

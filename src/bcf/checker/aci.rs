@@ -1,0 +1,164 @@
+//! Rules about operators that are associative, and most of them commutative and idempotent.
+
+use bpftwin_uapi::bcf::*;
+use rustc_hash::FxHashSet;
+
+use super::{Checker, Fact, Policy, RuleError, ensure, shape};
+use crate::bcf::expr::{Arena, ExprId, MAX_ARGS, low_mask};
+use crate::bcf::proof::Step;
+
+type Result<T> = std::result::Result<T, RuleError>;
+
+/// Levels of one operator that the published checker looks through.
+const REFERENCE_DEPTH: usize = 64;
+
+/// What holds of an operator.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Laws {
+    /// Associative.
+    A,
+    /// And commutative.
+    Ac,
+    /// And idempotent.
+    Aci,
+}
+
+fn laws(code: u8) -> Option<Laws> {
+    match code {
+        BCF_BOOL_AND | BCF_BOOL_OR | BCF_BV_AND | BCF_BV_OR => Some(Laws::Aci),
+        BCF_BV_XOR => Some(Laws::Ac),
+        // The published checker sorts these too, and so finds that a concatenation's parts may be swapped.
+        BCF_BV_CONCAT => Some(Laws::A),
+        _ => None,
+    }
+}
+
+/// ⊢ x = y, both being one expression up to the laws of their operator
+pub(super) fn aci_norm(checker: &mut Checker<'_>, step: &Step<'_>) -> Result<Fact> {
+    let ([], [claim]) = shape(step)?;
+    let claim = checker.term(claim)?;
+    let [x, y] = checker.parts(claim, BCF_BOOL_EQ, "expects an equality")?;
+    let (normal_x, normal_y) = (checker.flattened(x)?, checker.flattened(y)?);
+    let same = match (normal_x, normal_y) {
+        _ if x == y => true,
+        (Some(mut normal_x), Some(mut normal_y)) if checker.arena.code(x) == checker.arena.code(y) => {
+            if laws(checker.arena.code(x)) != Some(Laws::A) {
+                normal_x.sort_unstable();
+                normal_y.sort_unstable();
+            }
+            normal_x == normal_y
+        }
+        (normal_x, normal_y) => {
+            checker.is_only(x, normal_x.as_deref(), y) || checker.is_only(y, normal_y.as_deref(), x)
+        }
+    };
+    ensure(same, "the normal forms must be the same")?;
+    Ok(Fact::Expr(claim))
+}
+
+/// ⊢ x = z, z being the constant that absorbs everything under x's operator, and an argument of x, if need be through nested uses
+/// of that operator
+pub(super) fn absorb(checker: &mut Checker<'_>, step: &Step<'_>) -> Result<Fact> {
+    let ([], [claim]) = shape(step)?;
+    let claim = checker.term(claim)?;
+    let [x, zero] = checker.parts(claim, BCF_BOOL_EQ, "expects an equality")?;
+    ensure(is_absorbing(&checker.arena, x, zero), "the right side must be the absorbing constant")?;
+    checker.ensure_has_argument(x, zero)?;
+    Ok(Fact::Expr(claim))
+}
+
+fn is_absorbing(arena: &Arena, x: ExprId, zero: ExprId) -> bool {
+    match arena.code(x) {
+        BCF_BOOL_OR => zero == arena.truth(true),
+        BCF_BOOL_AND => zero == arena.truth(false),
+        BCF_BV_AND => arena.bv_value(zero) == Some(0),
+        BCF_BV_OR => arena.bv_value(zero) == Some(low_mask(arena.width(x))),
+        _ => false,
+    }
+}
+
+/// Whether an argument of `x` makes no difference to it.
+fn is_neutral(arena: &Arena, x: ExprId, arg: ExprId) -> bool {
+    match arena.code(x) {
+        BCF_BOOL_OR => arg == arena.truth(false),
+        BCF_BOOL_AND => arg == arena.truth(true),
+        BCF_BV_AND => arena.bv_value(arg) == Some(low_mask(arena.width(x))),
+        BCF_BV_OR | BCF_BV_XOR => arena.bv_value(arg) == Some(0),
+        _ => false,
+    }
+}
+
+impl Checker<'_> {
+    /// Whether `x`, which has this normal form, is just `y`.
+    fn is_only(&self, x: ExprId, normal: Option<&[ExprId]>, y: ExprId) -> bool {
+        match normal {
+            Some([]) => is_neutral(&self.arena, x, y),
+            Some(&[only]) => only == y,
+            _ => false,
+        }
+    }
+
+    /// The arguments of nested uses of one operator, without neutral ones and, as far as that is a law, without those that occurred
+    /// before; `None` where the operator is not even associative.
+    fn flattened(&mut self, root: ExprId) -> Result<Option<Vec<ExprId>>> {
+        let code = self.arena.code(root);
+        let Some(laws) = laws(code) else { return Ok(None) };
+        let mut normal: Vec<ExprId> = Vec::new();
+        // Nested nodes that add nothing when they are met again.
+        let mut idle = FxHashSet::default();
+        // Nodes on the way down: the next argument, and the length of the normal form when it began.
+        let mut path = vec![(root, 0, 0)];
+        while let Some((id, next, before)) = path.pop() {
+            let Some(&arg) = self.arena.args(id).get(next) else {
+                if laws == Laws::Aci || normal.len() == before {
+                    idle.insert(id);
+                }
+                continue;
+            };
+            path.push((id, next + 1, before));
+            self.spend(1)?;
+            if is_neutral(&self.arena, root, arg) {
+                continue;
+            }
+            if self.arena.code(arg) == code {
+                if !idle.contains(&arg) {
+                    if self.policy == Policy::Reference && path.len() >= REFERENCE_DEPTH {
+                        return Err(RuleError::TooBig("the operator is nested too deeply"));
+                    }
+                    path.push((arg, 0, normal.len()));
+                }
+                continue;
+            }
+            if laws == Laws::Aci && normal.contains(&arg) {
+                continue;
+            }
+            if normal.len() >= MAX_ARGS {
+                return Err(RuleError::TooBig("the normal form gets more than 255 arguments"));
+            }
+            normal.push(arg);
+        }
+        Ok(Some(normal))
+    }
+
+    /// Whether `zero` is an argument of `root`, or of a node of the same operator that is.
+    fn ensure_has_argument(&mut self, root: ExprId, zero: ExprId) -> Result<()> {
+        let code = self.arena.code(root);
+        let mut seen = FxHashSet::default();
+        let mut path = vec![(root, 0)];
+        while let Some((id, next)) = path.pop() {
+            let Some(&arg) = self.arena.args(id).get(next) else { continue };
+            path.push((id, next + 1));
+            self.spend(1)?;
+            if arg == zero {
+                return Ok(());
+            }
+            if self.arena.code(arg) == code && seen.insert(arg) {
+                if self.policy == Policy::Reference && path.len() >= REFERENCE_DEPTH {
+                    return Err(RuleError::TooBig("the operator is nested too deeply"));
+                }
+                path.push((arg, 0));
+            }
+        }
+        Err(RuleError::Invalid("the absorbing constant must be an argument"))
+    }
+}

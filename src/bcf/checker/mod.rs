@@ -8,6 +8,7 @@
 //! for each node or pays with [`Checker::spend`], and what grows is measured after each step.
 
 mod aci;
+pub mod bitblast;
 mod boolean;
 mod bv;
 mod cnf;

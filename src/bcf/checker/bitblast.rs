@@ -59,14 +59,14 @@ pub fn blast(arena: &mut Arena, term: ExprId) -> Option<Blasted> {
     Some(Blasted { id, reference })
 }
 
-/// Whether BITBLAST accepts `claim`, an equality `term = circuit`.
+/// Checks that BITBLAST accepts `claim`, an equality `term = circuit`, and tells how many gates it looked at.
 ///
 /// # Errors
 /// `Unsupported` for operators that have no circuit (under the reference policy also for multiplication), else `Invalid`.
-pub fn check(arena: &Arena, claim: ExprId, policy: Policy) -> Result<(), RuleError> {
+pub fn check(arena: &Arena, claim: ExprId, policy: Policy) -> Result<u64, RuleError> {
     let [term, circuit] =
         arena.match_op(claim, BCF_BOOL_EQ).ok_or(RuleError::Invalid("the argument is not an equality"))?;
-    let gates = &mut Claimed(arena);
+    let gates = &mut Claimed { arena, visited: 0 };
     let equal = if arena.is_bv(term) {
         let claimed = bits(arena, circuit).ok_or(RuleError::Invalid("the right side is not made of bits"))?;
         known_shape(arena, term, policy)?;
@@ -75,7 +75,8 @@ pub fn check(arena: &Arena, claim: ExprId, policy: Policy) -> Result<(), RuleErr
         known_shape(arena, term, policy)?;
         comparison(gates, term, circuit) == Some(circuit)
     };
-    if equal { Ok(()) } else { Err(RuleError::Invalid("the right side is not the circuit of the term")) }
+    let visited = gates.visited;
+    if equal { Ok(visited) } else { Err(RuleError::Invalid("the right side is not the circuit of the term")) }
 }
 
 /// Whether the policy has a circuit for the term's operator over arguments like these.
@@ -168,24 +169,29 @@ impl Gates for Builder<'_> {
     }
 }
 
-struct Claimed<'a>(&'a Arena);
+struct Claimed<'a> {
+    arena: &'a Arena,
+    /// Gates that were compared.
+    visited: u64,
+}
 
 impl Gates for Claimed<'_> {
     type Hint = ExprId;
 
     fn arena(&self) -> &Arena {
-        self.0
+        self.arena
     }
 
     #[inline]
     fn input(&self, gate: ExprId, index: usize) -> Option<ExprId> {
-        self.0.args(gate).get(index).copied()
+        self.arena.args(gate).get(index).copied()
     }
 
     #[inline]
     fn gate_with(&mut self, hint: ExprId, code: u8, params: u16, inputs: &[ExprId]) -> Option<ExprId> {
-        let head = self.0.head(hint);
-        (head.code == code && head.params == params && self.0.args(hint) == inputs).then_some(hint)
+        self.visited += 1;
+        let head = self.arena.head(hint);
+        (head.code == code && head.params == params && self.arena.args(hint) == inputs).then_some(hint)
     }
 }
 

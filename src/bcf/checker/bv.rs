@@ -1,11 +1,15 @@
 //! Rules about bit-vectors.
 
-use super::{Checker, Fact, RuleError};
+use super::{Checker, Fact, RuleError, bitblast, shape};
 use crate::bcf::proof::Step;
 
 /// ⊢ t = its bits
-pub(super) fn bitblast(_: &mut Checker<'_>, _: &Step<'_>) -> Result<Fact, RuleError> {
-    Err(RuleError::Unsupported("BITBLAST is not there yet"))
+pub(super) fn bitblast(checker: &mut Checker<'_>, step: &Step<'_>) -> Result<Fact, RuleError> {
+    let ([], [claim]) = shape(step)?;
+    let claim = checker.term(claim)?;
+    let gates = bitblast::check(&checker.arena, claim, checker.policy)?;
+    checker.spend(gates)?;
+    Ok(Fact::Expr(claim))
 }
 
 /// ⊢ x = y for polynomials that have one normal form

@@ -9,6 +9,7 @@
 //! learns. Either way the outcome is a [`plan::Plan`]: lemmas in order, each with the clauses whose resolution in
 //! whatever order gives it. [`shrink`] makes plans smaller, [`schedule`] turns them into chains.
 
+mod inline;
 mod plan;
 mod propagate;
 pub mod refutation;

@@ -63,16 +63,13 @@ impl<C: AsRef<[Lit]>> Shrinker<'_, C> {
 
     /// Makes refutations of the plan and of what it shrinks to. Says whether one is the best so far.
     fn consider(&mut self, mut plan: Plan) -> bool {
-        let mut better = self.schedule(&plan);
+        let mut better = false;
         let mut least = u64::MAX;
-        for round in 0..ROUNDS {
-            if self.time_is_up() {
-                break;
-            }
-            let inlined = inline(self.problem, plan.clone());
-            better |= self.schedule(&inlined);
+        for _ in 0..=ROUNDS {
+            better |= self.schedule(&plan);
+            better |= self.schedule(&inline(self.problem, plan.clone()));
             let estimate = self.estimate(&plan);
-            if round + 1 == ROUNDS || estimate >= least {
+            if estimate >= least || self.time_is_up() {
                 break;
             }
             least = estimate;
@@ -80,7 +77,6 @@ impl<C: AsRef<[Lit]>> Shrinker<'_, C> {
                 Some(shorter) => plan = shorter,
                 None => break,
             }
-            better |= self.schedule(&plan);
         }
         better
     }
@@ -145,7 +141,7 @@ fn lemma_bytes(lemma: &Lemma) -> u64 {
 }
 
 /// Derives lemmas again, the last one first, as cheaply as can be when clauses already used need not be paid again.
-/// `None` if that comes to nothing or time is up.
+/// When time is up the remaining lemmas stay as they are. `None` if that comes to nothing.
 fn rederive(problem: &Problem, plan: &Plan, cost: &dyn Fn(u32) -> u32, end: Instant) -> Option<Plan> {
     let originals = problem.clauses.len();
     let mut clauses = problem.clauses.clone();
@@ -170,18 +166,17 @@ fn rederive(problem: &Problem, plan: &Plan, cost: &dyn Fn(u32) -> u32, end: Inst
         if !needed[index] {
             continue;
         }
-        if Instant::now() >= end {
-            return None;
-        }
-        let weight = |id: u32| 8 + prices[id as usize];
-        let below = originals + index as u32;
-        let others = [Measure::Tree, Measure::Depth]
-            .map(|measure| propagator.derive(&clauses, &lemma.lits, below, weight, measure));
-        let price = |lemma: &Lemma| lemma.premises().map(weight).sum::<u64>();
-        if let Some(other) = others.into_iter().flatten().min_by_key(price)
-            && price(&other) < price(lemma)
-        {
-            *lemma = other;
+        if Instant::now() < end {
+            let weight = |id: u32| 8 + prices[id as usize];
+            let below = originals + index as u32;
+            let others = [Measure::Tree, Measure::Depth]
+                .map(|measure| propagator.derive(&clauses, &lemma.lits, below, weight, measure));
+            let price = |lemma: &Lemma| lemma.premises().map(weight).sum::<u64>();
+            if let Some(other) = others.into_iter().flatten().min_by_key(price)
+                && price(&other) < price(lemma)
+            {
+                *lemma = other;
+            }
         }
         for id in lemma.premises() {
             prices[id as usize] = 0;

@@ -1,0 +1,283 @@
+//! One way after another to refute a condition.
+
+use std::time::{Duration, Instant};
+
+use bpftwin_uapi::bcf::*;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::bits::Bits;
+use super::builder::{ASSUME, Builder, CONTRA, Equation, Param, StepId, TRANS, TRUE_ELIM};
+use super::cnf::{Cnf, Source};
+use super::facts::{self, Fact};
+use super::norm::Normaliser;
+use super::sat::{self, Outcome, Refutation};
+use super::{Limits, Model, Verdict, emit};
+use crate::bcf::eval::{Bv, Evaluator, Value};
+use crate::bcf::expr::{Arena, ExprId};
+
+const DISTINCT_VALUES: u16 = BCF_RULE_CORE | 3;
+const EQ_RESOLVE: u16 = BCF_RULE_BOOL | 5;
+
+/// Tries the ways in turn and keeps the smallest proof.
+pub fn run(arena: &Arena, root: ExprId, limits: &Limits, deadline: Instant) -> Verdict {
+    let mut attempt = Attempt::new(arena, root);
+    if let Some(words) = attempt.direct() {
+        return Verdict::Proved(words);
+    }
+    let with_constants = attempt.knowing_constants();
+    let verdict = attempt.refute(limits, deadline);
+    let Verdict::Proved(first) = verdict else { return verdict };
+    let second = with_constants.and_then(|mut attempt| match attempt.refute(limits, deadline) {
+        Verdict::Proved(words) => Some(words),
+        _ => None,
+    });
+    match second {
+        Some(second) if second.len() < first.len() => Verdict::Proved(second),
+        _ => Verdict::Proved(first),
+    }
+}
+
+#[derive(Clone)]
+struct Attempt {
+    b: Builder,
+    root: ExprId,
+    facts: Vec<Fact>,
+    norm: Normaliser,
+    bits: Bits,
+    cnf: Cnf,
+    /// Variables whose definition is yet to be looked at start here.
+    next_var: u32,
+    /// Atoms that are known by name only.
+    atoms: Vec<ExprId>,
+    /// Atoms that no rule turns into bits.
+    opaque: FxHashSet<ExprId>,
+}
+
+impl Attempt {
+    fn new(arena: &Arena, root: ExprId) -> Attempt {
+        let mut b = Builder::new(arena.clone());
+        let step = b.step(ASSUME, &[], &[Param::Expr(root)]);
+        let facts = facts::split(&mut b, Fact { formula: root, step });
+        Attempt {
+            b,
+            root,
+            facts,
+            norm: Normaliser::new(),
+            bits: Bits::new(),
+            cnf: Cnf::new(),
+            next_var: 0,
+            atoms: Vec::new(),
+            opaque: FxHashSet::default(),
+        }
+    }
+
+    /// The condition contradicts itself in one or two facts, without cases or bits.
+    fn direct(&mut self) -> Option<Vec<u32>> {
+        let mut constants: FxHashMap<ExprId, (ExprId, StepId)> = FxHashMap::default();
+        let mut proofs = Vec::new();
+        for fact in self.facts.clone() {
+            let Some((fact, equation)) = self.normal_fact(fact) else { continue };
+            if self.b.arena.bool_value(fact.formula) == Some(false) {
+                proofs.push(fact.step);
+                continue;
+            }
+            let _ = equation;
+            let Some((term, value)) = constant_equality(&self.b, fact.formula) else { continue };
+            match constants.get(&term) {
+                None => {
+                    constants.insert(term, (value, fact.step));
+                }
+                Some(&(other, _)) if other == value => {}
+                Some(&(other, step)) => {
+                    let flipped = self.b.step(super::builder::SYMM, &[step], &[]);
+                    let equal = self.b.step(TRANS, &[flipped, fact.step], &[]);
+                    let distinct =
+                        self.b.step(DISTINCT_VALUES, &[], &[Param::Expr(other), Param::Expr(value)]);
+                    proofs.push(self.b.step(CONTRA, &[equal, distinct], &[]));
+                }
+            }
+        }
+        proofs.into_iter().map(|last| self.b.write(last)).min_by_key(Vec::len)
+    }
+
+    /// The fact's normal form as a fact.
+    fn normal_fact(&mut self, fact: Fact) -> Option<(Fact, Equation)> {
+        let equation = self.norm.norm(&mut self.b, fact.formula);
+        let step = if equation.is_trivial() {
+            fact.step
+        } else {
+            let proof = self.b.prove(&equation);
+            self.b.step(EQ_RESOLVE, &[fact.step, proof], &[])
+        };
+        Some((Fact { formula: equation.right, step }, equation))
+    }
+
+    /// The same attempt with what facts say to be constant put in everywhere; `None` if they say nothing of the kind.
+    fn knowing_constants(&mut self) -> Option<Attempt> {
+        let mut known = Vec::new();
+        for fact in self.facts.clone() {
+            let Some((normal, _)) = self.normal_fact(fact) else { continue };
+            if let Some((term, value)) = constant_equality(&self.b, normal.formula) {
+                known.push(self.b.says(normal.step, term, value));
+            }
+        }
+        if known.is_empty() {
+            return None;
+        }
+        let mut attempt = self.clone();
+        attempt.norm = Normaliser::new();
+        known.into_iter().for_each(|equation| attempt.norm.know(equation));
+        Some(attempt)
+    }
+
+    fn refute(&mut self, limits: &Limits, deadline: Instant) -> Verdict {
+        for fact in self.facts.clone() {
+            self.cnf.add(&self.b, &[fact.formula], Source::Step(fact.step));
+        }
+        if let Err(verdict) = self.define(deadline) {
+            return verdict;
+        }
+        let search = sat::Limits {
+            conflicts: None,
+            deadline: Some(deadline),
+            memory: limits.memory,
+            effort: limits.effort,
+            ..sat::Limits::default()
+        };
+        match self.solve(&search) {
+            Outcome::Sat(_) => {}
+            Outcome::Unsat(refutation) => return self.write(&refutation),
+            Outcome::Unknown(reason) => return Verdict::Unknown(reason.to_string()),
+        }
+        let skeleton = self.clone();
+        let atoms = self.atoms.clone();
+        if let Err(verdict) = self.blast(&atoms, deadline) {
+            return verdict;
+        }
+        match self.solve(&sat::Limits { effort: Duration::ZERO, ..search }) {
+            Outcome::Sat(assignment) => self.model(&assignment),
+            Outcome::Unsat(_) => skeleton.smallest(atoms, &search, deadline),
+            Outcome::Unknown(reason) => Verdict::Unknown(reason.to_string()),
+        }
+    }
+
+    /// Refutes with as few atoms looked at bit by bit as possible.
+    fn smallest(self, mut atoms: Vec<ExprId>, search: &sat::Limits, deadline: Instant) -> Verdict {
+        let quick = sat::Limits { effort: Duration::ZERO, ..*search };
+        let end = deadline.min(Instant::now() + search.effort);
+        let mut at = 0;
+        while at < atoms.len() && Instant::now() < end {
+            let mut fewer = atoms.clone();
+            fewer.remove(at);
+            let mut attempt = self.clone();
+            if attempt.blast(&fewer, deadline).is_ok() && matches!(attempt.solve(&quick), Outcome::Unsat(_)) {
+                atoms = fewer;
+            } else {
+                at += 1;
+            }
+        }
+        let mut attempt = self;
+        if let Err(verdict) = attempt.blast(&atoms, deadline) {
+            return verdict;
+        }
+        match attempt.solve(search) {
+            Outcome::Unsat(refutation) => attempt.write(&refutation),
+            Outcome::Sat(_) => Verdict::Unknown("the solver contradicts itself".into()),
+            Outcome::Unknown(reason) => Verdict::Unknown(reason.to_string()),
+        }
+    }
+
+    fn solve(&self, limits: &sat::Limits) -> Outcome {
+        let cost = |clause: u32| match self.cnf.clauses.get(clause as usize).map(|clause| clause.source) {
+            Some(Source::Step(_)) => 8,
+            _ => 12,
+        };
+        sat::solve(self.cnf.vars(), &self.cnf.lits, &cost, limits)
+    }
+
+    fn write(&mut self, refutation: &Refutation) -> Verdict {
+        match emit::emit(&mut self.b, &self.cnf, refutation) {
+            Some(last) => Verdict::Proved(self.b.write(last)),
+            None => Verdict::Unknown("the proof needs a clause of more than 255 literals".into()),
+        }
+    }
+
+    /// Defines every variable that is not defined yet: gates by their clauses, atoms by their normal forms.
+    fn define(&mut self, deadline: Instant) -> Result<(), Verdict> {
+        while self.next_var < self.cnf.vars() {
+            if self.next_var.is_multiple_of(256) && Instant::now() >= deadline {
+                return Err(Verdict::Unknown("the time was up".into()));
+            }
+            let term = self.cnf.term(self.next_var);
+            self.next_var += 1;
+            if self.cnf.define_gate(&mut self.b, term) || is_unknown(&self.b, term) {
+                continue;
+            }
+            let equation = self.norm.norm(&mut self.b, term);
+            if equation.is_trivial() {
+                self.atoms.push(term);
+            } else {
+                self.cnf.define_atom(&mut self.b, &equation);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what atoms mean bit by bit.
+    fn blast(&mut self, atoms: &[ExprId], deadline: Instant) -> Result<(), Verdict> {
+        for &atom in atoms {
+            match self.bits.atom(&mut self.b, atom) {
+                Some(equation) => self.cnf.define_atom(&mut self.b, &equation),
+                None => {
+                    self.opaque.insert(atom);
+                }
+            }
+            self.define(deadline)?;
+        }
+        Ok(())
+    }
+
+    /// The counterexample that an assignment of the bits gives, if it is one.
+    fn model(&self, assignment: &[bool]) -> Verdict {
+        let holds = |term: ExprId| {
+            self.cnf.var_of(term).and_then(|var| assignment.get(var as usize)).copied().unwrap_or(false)
+        };
+        let mut evaluator = Evaluator::new();
+        let mut model = Model::default();
+        for term in self.b.arena.reachable(&[self.root]) {
+            let value = match self.b.arena.code(term) {
+                BCF_BOOL_VAR => Value::Bool(holds(term)),
+                BCF_BV_VAR => Value::Bv(Bv::from_bits((0..self.b.arena.width(term)).map(|bit| {
+                    self.b.arena.find(BCF_BOOL_BIT_OF, bit.into(), &[term]).is_some_and(holds)
+                }).collect::<Vec<_>>().into_iter())),
+                _ => continue,
+            };
+            evaluator.assign(term, value);
+            model.values.push((term, value));
+        }
+        if evaluator.eval_bool(&self.b.arena, self.root) == Some(true) {
+            return Verdict::Refuted(model);
+        }
+        let what = match self.opaque.iter().next() {
+            Some(_) => "the condition has products or quotients of unknowns, which no rule of the format takes apart",
+            None => "the search found no refutation, and its counterexample does not hold",
+        };
+        Verdict::Unknown(what.into())
+    }
+}
+
+/// A term that has no meaning but its own value.
+fn is_unknown(b: &Builder, term: ExprId) -> bool {
+    match b.arena.code(term) {
+        BCF_BOOL_VAR => true,
+        BCF_BOOL_BIT_OF => b.arena.code(b.arena.args(term)[0]) == BCF_BV_VAR,
+        _ => false,
+    }
+}
+
+/// `term = constant`.
+fn constant_equality(b: &Builder, formula: ExprId) -> Option<(ExprId, ExprId)> {
+    let [x, y] = b.arena.match_op::<2>(formula, BCF_BOOL_EQ)?;
+    b.arena.bv_value(y)?;
+    b.arena.bv_value(x).is_none().then_some((x, y))
+}

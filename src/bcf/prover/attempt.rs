@@ -6,7 +6,7 @@ use bpftwin_uapi::bcf::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::bits::Bits;
-use super::builder::{ASSUME, Builder, CONTRA, Equation, Param, StepId, TRANS, TRUE_ELIM};
+use super::builder::{ASSUME, Builder, CONTRA, Equation, Param, StepId, TRANS};
 use super::cnf::{Cnf, Source};
 use super::facts::{self, Fact};
 use super::norm::Normaliser;

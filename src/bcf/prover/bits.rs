@@ -8,12 +8,11 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::builder::{BITBLAST, Builder, Equation};
+use super::slices;
 use crate::bcf::checker::bitblast;
 use crate::bcf::expr::ExprId;
 
 const BV_EXTRACT_SIGN_EXTEND_3: u32 = 64;
-const BV_ZERO_EXTEND_ELIMINATE: u32 = 93;
-const BV_SHL_BY_CONST_1: u32 = 105;
 
 /// Bits of terms, each made once.
 #[derive(Clone, Default)]
@@ -74,7 +73,7 @@ impl Bits {
             false => b.cong(head.code, head.params, &forms?)?,
         };
         let bits = bitblast::blast(&mut b.arena, over_bits.right)?;
-        let blasted = b.claim(BITBLAST, over_bits.right, bits);
+        let blasted = b.claim(BITBLAST, over_bits.right, bits.id);
         Some(over_bits.then(&blasted))
     }
 }
@@ -84,16 +83,7 @@ fn lower(b: &mut Builder, id: ExprId) -> Option<Equation> {
     let head = b.arena.head(id);
     let args: SmallVec<[ExprId; 4]> = b.arena.args(id).into();
     match head.code {
-        BCF_BV_ZERO_EXTEND if head.params_high() > 0 => {
-            let extension = b.int(head.params_high().into());
-            b.rewrite(BV_ZERO_EXTEND_ELIMINATE, &[args[0], extension])
-        }
-        BCF_BV_SHL => {
-            let width = u32::from(b.arena.width(id));
-            let amount = b.arena.bv_value(args[1]).filter(|amount| (1..width.into()).contains(amount))? as u32;
-            let rest = [amount, width, width - 1 - amount].map(|value| b.int(value));
-            b.rewrite(BV_SHL_BY_CONST_1, &[args[0], rest[0], rest[1], rest[2]])
-        }
+        BCF_BV_ZERO_EXTEND | BCF_BV_SHL => slices::as_concat(b, id),
         BCF_BV_REPEAT if b.arena.width(args[0]) == 1 => repeat_of_sign(b, args[0], head.params_high().into()),
         _ => None,
     }

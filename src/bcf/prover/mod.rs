@@ -19,6 +19,7 @@ mod emit;
 mod facts;
 mod norm;
 pub mod sat;
+mod slices;
 
 use std::time::{Duration, Instant};
 

@@ -10,7 +10,8 @@ use bpftwin_uapi::bcf::*;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::builder::{ABSORB, ACI_NORM, Builder, Equation, POLY_NORM, POLY_NORM_EQ, StepId, TRUE_ELIM};
+use super::slices;
+use super::builder::{ABSORB, ACI_NORM, Builder, Equation, POLY_NORM, POLY_NORM_EQ, TRUE_ELIM};
 use crate::bcf::expr::{ExprId, low_mask};
 
 /// Rewrites follow one another at most this deep.
@@ -28,7 +29,6 @@ const ITE_EQ_BRANCH: u32 = 9;
 const BOOL_DOUBLE_NOT_ELIM: u32 = 14;
 const BOOL_EQ_TRUE: u32 = 17;
 const BOOL_EQ_FALSE: u32 = 18;
-const BV_EXTRACT_WHOLE: u32 = 53;
 const BV_ZERO_EXTEND_ELIMINATE_0: u32 = 76;
 const BV_SIGN_EXTEND_ELIMINATE_0: u32 = 77;
 const BV_ULT_ONES: u32 = 79;
@@ -110,12 +110,40 @@ impl Normaliser {
             if ready {
                 let form = self.node(b, id, depth);
                 self.forms.insert(id, form);
+            } else if let Some(first) = self.early(b, id, depth) {
+                let rest = self.norm_at(b, first.right, depth + 1);
+                self.forms.insert(id, first.then(&rest));
             } else {
                 stack.push((id, true));
                 stack.extend(b.arena.args(id).iter().map(|&arg| (arg, false)));
             }
         }
         self.forms.get(&root).cloned().unwrap_or_else(|| Equation::trivial(root))
+    }
+
+    /// A rewriting step that does not care for the arguments' normal forms, mostly because it drops an argument.
+    fn early(&mut self, b: &mut Builder, id: ExprId, depth: u32) -> Option<Equation> {
+        if depth >= MAX_DEPTH {
+            return None;
+        }
+        let args: SmallVec<[ExprId; 4]> = b.arena.args(id).into();
+        match (b.arena.code(id), &args[..]) {
+            (BCF_BOOL_UGT, _) => b.rewrite(BV_UGT_ELIMINATE, &args),
+            (BCF_BOOL_UGE, _) => b.rewrite(BV_UGE_ELIMINATE, &args),
+            (BCF_BOOL_SGT, _) => b.rewrite(BV_SGT_ELIMINATE, &args),
+            (BCF_BOOL_SGE, _) => b.rewrite(BV_SGE_ELIMINATE, &args),
+            (BCF_BOOL_ULE, _) => b.rewrite(BV_ULE_ELIMINATE, &args),
+            (BCF_BOOL_SLE, _) => b.rewrite(BV_SLE_ELIMINATE, &args),
+            (BCF_BOOL_DISTINCT, _) => b.rewrite(DISTINCT_BINARY_ELIM, &args),
+            (BCF_BOOL_EQ, &[x, y]) if x == y => b.rewrite(EQ_REFL, &[x]),
+            (BCF_BOOL_SLT, &[x, y]) if x == y => b.rewrite(BV_LT_SELF, &[x]),
+            (BCF_BOOL_ULT, &[x, y]) => decided_ult(b, x, y),
+            (BCF_BOOL_AND | BCF_BOOL_OR | BCF_BV_AND | BCF_BV_OR, _) => {
+                let (_, absorbing) = junction_constants(b, id)?;
+                args.contains(&absorbing).then(|| b.claim(ABSORB, id, absorbing))
+            }
+            _ => None,
+        }
     }
 
     /// The normal form of a node whose arguments have theirs.
@@ -157,13 +185,6 @@ impl Normaliser {
 
     fn rewrite_bool(&mut self, b: &mut Builder, term: ExprId, args: &[ExprId]) -> Option<Equation> {
         match (b.arena.code(term), args) {
-            (BCF_BOOL_UGT, _) => b.rewrite(BV_UGT_ELIMINATE, args),
-            (BCF_BOOL_UGE, _) => b.rewrite(BV_UGE_ELIMINATE, args),
-            (BCF_BOOL_SGT, _) => b.rewrite(BV_SGT_ELIMINATE, args),
-            (BCF_BOOL_SGE, _) => b.rewrite(BV_SGE_ELIMINATE, args),
-            (BCF_BOOL_ULE, _) => b.rewrite(BV_ULE_ELIMINATE, args),
-            (BCF_BOOL_SLE, _) => b.rewrite(BV_SLE_ELIMINATE, args),
-            (BCF_BOOL_DISTINCT, _) => b.rewrite(DISTINCT_BINARY_ELIM, args),
             (BCF_BOOL_ULT, &[x, y]) => rewrite_ult(b, x, y),
             (BCF_BOOL_SLT, &[x, y]) if x == y => b.rewrite(BV_LT_SELF, &[x]),
             (BCF_BOOL_EQ, &[x, y]) if b.arena.is_bool(x) => rewrite_iff(b, x, y),
@@ -183,7 +204,9 @@ impl Normaliser {
         match head.code {
             BCF_BV_ADD | BCF_BV_SUB | BCF_BV_NEG | BCF_BV_MUL => self.rewrite_sum(b, term),
             BCF_BV_SHL | BCF_BV_LSHR | BCF_BV_ASHR => self.rewrite_shift(b, term, args),
-            BCF_BV_AND => simplify_junction(b, term, args).or_else(|| merge_constants(b, term, args)),
+            BCF_BV_AND => simplify_junction(b, term, args)
+                .or_else(|| merge_constants(b, term, args))
+                .or_else(|| slices::low_mask_of(b, term, args)),
             BCF_BV_OR => simplify_junction(b, term, args).or_else(|| merge_constants(b, term, args)),
             BCF_BV_ZERO_EXTEND if head.params_high() == 0 => b.rewrite(BV_ZERO_EXTEND_ELIMINATE_0, args),
             BCF_BV_SIGN_EXTEND if head.params_high() == 0 => b.rewrite(BV_SIGN_EXTEND_ELIMINATE_0, args),
@@ -191,10 +214,7 @@ impl Normaliser {
                 let inner = b.arena.args(args[0])[0];
                 b.rewrite(BV_NOT_IDEMP, &[inner])
             }
-            BCF_BV_EXTRACT if head.params_low() == 0 && head.params_high() + 1 == b.arena.width(args[0]) => {
-                let high = b.int(head.params_high().into());
-                b.rewrite(BV_EXTRACT_WHOLE, &[args[0], high])
-            }
+            BCF_BV_EXTRACT => slices::extract(b, term, args[0]),
             BCF_BV_ITE => rewrite_ite(b, args),
             _ => None,
         }
@@ -448,19 +468,31 @@ fn split_equation(b: &mut Builder, sum: &Sum, width: u8) -> Option<(ExprId, Expr
     Some((build_sum(b, &left, width)?, build_sum(b, &right, width)?))
 }
 
+/// `x <u y` where it is never true.
+fn decided_ult(b: &mut Builder, x: ExprId, y: ExprId) -> Option<Equation> {
+    let width = b.arena.width(x);
+    match (b.arena.bv_value(x), b.arena.bv_value(y)) {
+        _ if x == y => b.rewrite(BV_ULT_SELF, &[x]),
+        (_, Some(0)) => {
+            let bits = b.int(width.into());
+            b.rewrite(BV_ULT_ZERO_2, &[x, bits])
+        }
+        (Some(value), _) if value == low_mask(width) => never_above_ones(b, x, y),
+        _ => None,
+    }
+}
+
 /// `x <u y`.
 fn rewrite_ult(b: &mut Builder, x: ExprId, y: ExprId) -> Option<Equation> {
+    if let Some(decided) = decided_ult(b, x, y) {
+        return Some(decided);
+    }
     let width = b.arena.width(x);
     let bits = b.int(width.into());
-    if x == y {
-        return b.rewrite(BV_ULT_SELF, &[x]);
-    }
     let ones = low_mask(width);
     match (b.arena.bv_value(x), b.arena.bv_value(y)) {
-        (_, Some(0)) => b.rewrite(BV_ULT_ZERO_2, &[x, bits]),
         (Some(0), _) => b.rewrite(BV_ULT_ZERO_1, &[y, bits]),
         (_, Some(1)) => b.rewrite(BV_ULT_ONE, &[x, bits]),
-        (Some(value), _) if value == ones => never_above_ones(b, x, y),
         (_, Some(value)) if value == ones && width <= 32 => {
             let constant = b.int(value as u32);
             b.rewrite(BV_ULT_ONES, &[x, constant, bits])
@@ -575,7 +607,7 @@ fn merge_constants(b: &mut Builder, term: ExprId, args: &[ExprId]) -> Option<Equ
         if b.arena.code(arg) == head.code { flat.extend_from_slice(b.arena.args(arg)) } else { flat.push(arg) }
     }
     let (constants, others): (SmallVec<[ExprId; 8]>, SmallVec<[ExprId; 8]>) =
-        flat.iter().partition(|&&arg| is_constant(b, arg));
+        flat.iter().copied().partition(|&arg| is_constant(b, arg));
     let nested = flat.len() > args.len();
     let last = args.last().is_some_and(|&arg| is_constant(b, arg));
     if constants.is_empty() || others.is_empty() || constants.len() < 2 && !nested && last {
@@ -594,10 +626,4 @@ fn merge_constants(b: &mut Builder, term: ExprId, args: &[ExprId]) -> Option<Equ
         return None;
     }
     Some(b.claim(ACI_NORM, term, merged))
-}
-
-/// The step that says an equation with `true`.
-pub fn true_elim(b: &mut Builder, equation: &Equation) -> StepId {
-    let step = b.prove(equation);
-    b.step(TRUE_ELIM, &[step], &[])
 }

@@ -72,7 +72,10 @@ fn main() {
                     continue;
                 }
             };
-            let goal = proof.steps().find(|step| step.head.rule == RULE_ASSUME).and_then(|step| proof.ids.get(step.params[0]));
+            let goal = proof
+                .steps()
+                .find(|step| step.head.rule == RULE_ASSUME)
+                .and_then(|step| proof.ids.get(step.params[0]));
             if let Some(goal) = goal {
                 judge(&mut tally, name, &proof.arena, goal, Some(words.len() * 4));
             }
@@ -83,15 +86,17 @@ fn main() {
         let mut answers = String::new();
         while at < words.len() {
             let len = words[at] as usize;
-            let request = Request::parse(&words[at + 1..at + 1 + len]).unwrap_or_else(|error| panic!("{name} {index}: {error}"));
+            let request = Request::parse(&words[at + 1..at + 1 + len])
+                .unwrap_or_else(|error| panic!("{name} {index}: {error}"));
             at += 1 + len;
-            let path_answer =
-                request.path_cond.map(|root| judge(&mut tally, &format!("{name}#{index}.path"), &request.arena, root, None));
+            let path_answer = request
+                .path_cond
+                .map(|root| judge(&mut tally, &format!("{name}#{index}.path"), &request.arena, root, None));
             let refine_answer = match path_answer {
                 Some('P') => None,
-                _ => request
-                    .refine_cond
-                    .map(|root| judge(&mut tally, &format!("{name}#{index}.refine"), &request.arena, root, None)),
+                _ => request.refine_cond.map(|root| {
+                    judge(&mut tally, &format!("{name}#{index}.refine"), &request.arena, root, None)
+                }),
             };
             answers.push(match (path_answer, refine_answer) {
                 (Some('P'), _) => 'P',

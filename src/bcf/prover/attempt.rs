@@ -6,7 +6,7 @@ use bpftwin_uapi::bcf::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::bits::Bits;
-use super::builder::{ASSUME, Builder, CONTRA, Equation, Param, StepId, TRANS};
+use super::builder::{ASSUME, Builder, CONTRA, Equation, Param};
 use super::cnf::{Cnf, Source};
 use super::facts::{self, Fact};
 use super::norm::Normaliser;
@@ -73,26 +73,35 @@ impl Attempt {
 
     /// The condition contradicts itself in one or two facts, without cases or bits.
     fn direct(&mut self) -> Option<Vec<u32>> {
-        let mut constants: FxHashMap<ExprId, (ExprId, StepId)> = FxHashMap::default();
+        // For each term, the constant that it equals, as `constant = term`.
+        let mut constants: FxHashMap<ExprId, Equation> = FxHashMap::default();
         let mut proofs = Vec::new();
         for fact in self.facts.clone() {
-            let Some((fact, equation)) = self.normal_fact(fact) else { continue };
+            let fact = match constant_equality(&self.b, fact.formula) {
+                Some(_) => fact,
+                None => self.normal_fact(fact),
+            };
             if self.b.arena.bool_value(fact.formula) == Some(false) {
                 proofs.push(fact.step);
-                continue;
             }
-            let _ = equation;
-            let Some((term, value)) = constant_equality(&self.b, fact.formula) else { continue };
-            match constants.get(&term) {
+            let Some((left, right)) = constant_equality(&self.b, fact.formula) else { continue };
+            let equation = self.b.says(fact.step, left, right);
+            let flipped = |b: &mut Builder, equation: &Equation| b.symm(equation);
+            let constant_left = self.b.arena.bv_value(left).is_some();
+            let term = if constant_left { right } else { left };
+            match constants.get(&term).cloned() {
                 None => {
-                    constants.insert(term, (value, fact.step));
+                    let from = if constant_left { equation } else { flipped(&mut self.b, &equation) };
+                    constants.insert(term, from);
                 }
-                Some(&(other, _)) if other == value => {}
-                Some(&(other, step)) => {
-                    let flipped = self.b.step(super::builder::SYMM, &[step], &[]);
-                    let equal = self.b.step(TRANS, &[flipped, fact.step], &[]);
-                    let distinct =
-                        self.b.step(DISTINCT_VALUES, &[], &[Param::Expr(other), Param::Expr(value)]);
+                Some(from) => {
+                    let to = if constant_left { flipped(&mut self.b, &equation) } else { equation };
+                    let values = [from.left, to.right];
+                    if values[0] == values[1] {
+                        continue;
+                    }
+                    let equal = self.b.prove(&from.then(&to));
+                    let distinct = self.b.step(DISTINCT_VALUES, &[], &values.map(Param::Expr));
                     proofs.push(self.b.step(CONTRA, &[equal, distinct], &[]));
                 }
             }
@@ -101,23 +110,23 @@ impl Attempt {
     }
 
     /// The fact's normal form as a fact.
-    fn normal_fact(&mut self, fact: Fact) -> Option<(Fact, Equation)> {
+    fn normal_fact(&mut self, fact: Fact) -> Fact {
         let equation = self.norm.norm(&mut self.b, fact.formula);
-        let step = if equation.is_trivial() {
-            fact.step
-        } else {
-            let proof = self.b.prove(&equation);
-            self.b.step(EQ_RESOLVE, &[fact.step, proof], &[])
-        };
-        Some((Fact { formula: equation.right, step }, equation))
+        if equation.is_trivial() {
+            return fact;
+        }
+        let proof = self.b.prove(&equation);
+        Fact { formula: equation.right, step: self.b.step(EQ_RESOLVE, &[fact.step, proof], &[]) }
     }
 
     /// The same attempt with what facts say to be constant put in everywhere; `None` if they say nothing of the kind.
     fn knowing_constants(&mut self) -> Option<Attempt> {
         let mut known = Vec::new();
         for fact in self.facts.clone() {
-            let Some((normal, _)) = self.normal_fact(fact) else { continue };
-            if let Some((term, value)) = constant_equality(&self.b, normal.formula) {
+            let normal = self.normal_fact(fact);
+            if let Some((term, value)) = constant_equality(&self.b, normal.formula)
+                && self.b.arena.bv_value(term).is_none()
+            {
                 known.push(self.b.says(normal.step, term, value));
             }
         }
@@ -223,18 +232,27 @@ impl Attempt {
         Ok(())
     }
 
-    /// Says what atoms mean bit by bit.
+    /// Says what atoms mean bit by bit, and the atoms that stand within them.
     fn blast(&mut self, atoms: &[ExprId], deadline: Instant) -> Result<(), Verdict> {
+        let mut within = self.atoms.len();
         for &atom in atoms {
-            match self.bits.atom(&mut self.b, atom) {
-                Some(equation) => self.cnf.define_atom(&mut self.b, &equation),
-                None => {
-                    self.opaque.insert(atom);
-                }
-            }
-            self.define(deadline)?;
+            self.blast_one(atom, deadline)?;
+        }
+        while let Some(&atom) = self.atoms.get(within) {
+            within += 1;
+            self.blast_one(atom, deadline)?;
         }
         Ok(())
+    }
+
+    fn blast_one(&mut self, atom: ExprId, deadline: Instant) -> Result<(), Verdict> {
+        match self.bits.atom(&mut self.b, atom) {
+            Some(equation) => self.cnf.define_atom(&mut self.b, &equation),
+            None => {
+                self.opaque.insert(atom);
+            }
+        }
+        self.define(deadline)
     }
 
     /// The counterexample that an assignment of the bits gives, if it is one.
@@ -247,9 +265,12 @@ impl Attempt {
         for term in self.b.arena.reachable(&[self.root]) {
             let value = match self.b.arena.code(term) {
                 BCF_BOOL_VAR => Value::Bool(holds(term)),
-                BCF_BV_VAR => Value::Bv(Bv::from_bits((0..self.b.arena.width(term)).map(|bit| {
-                    self.b.arena.find(BCF_BOOL_BIT_OF, bit.into(), &[term]).is_some_and(holds)
-                }).collect::<Vec<_>>().into_iter())),
+                BCF_BV_VAR => Value::Bv(Bv::from_bits(
+                    (0..self.b.arena.width(term))
+                        .map(|bit| self.b.arena.find(BCF_BOOL_BIT_OF, bit.into(), &[term]).is_some_and(holds))
+                        .collect::<Vec<_>>()
+                        .into_iter(),
+                )),
                 _ => continue,
             };
             evaluator.assign(term, value);
@@ -259,7 +280,9 @@ impl Attempt {
             return Verdict::Refuted(model);
         }
         let what = match self.opaque.iter().next() {
-            Some(_) => "the condition has products or quotients of unknowns, which no rule of the format takes apart",
+            Some(_) => {
+                "the condition has products or quotients of unknowns, which no rule of the format takes apart"
+            }
             None => "the search found no refutation, and its counterexample does not hold",
         };
         Verdict::Unknown(what.into())
@@ -275,9 +298,8 @@ fn is_unknown(b: &Builder, term: ExprId) -> bool {
     }
 }
 
-/// `term = constant`.
+/// The sides of `term = constant` or `constant = term`.
 fn constant_equality(b: &Builder, formula: ExprId) -> Option<(ExprId, ExprId)> {
     let [x, y] = b.arena.match_op::<2>(formula, BCF_BOOL_EQ)?;
-    b.arena.bv_value(y)?;
-    b.arena.bv_value(x).is_none().then_some((x, y))
+    (b.arena.bv_value(x).is_some() != b.arena.bv_value(y).is_some()).then_some((x, y))
 }

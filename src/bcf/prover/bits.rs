@@ -45,7 +45,9 @@ impl Bits {
                 self.known.insert(id, bits);
             } else {
                 stack.push((id, true));
-                stack.extend(b.arena.args(id).iter().filter(|&&arg| b.arena.is_bv(arg)).map(|&arg| (arg, false)));
+                stack.extend(
+                    b.arena.args(id).iter().filter(|&&arg| b.arena.is_bv(arg)).map(|&arg| (arg, false)),
+                );
             }
         }
         self.known.get(&root).cloned().flatten()
@@ -66,7 +68,9 @@ impl Bits {
         let args: SmallVec<[ExprId; 4]> = b.arena.args(id).into();
         let forms: Option<SmallVec<[Equation; 4]>> = args
             .iter()
-            .map(|&arg| if b.arena.is_bv(arg) { self.known.get(&arg)?.clone() } else { Some(Equation::trivial(arg)) })
+            .map(|&arg| {
+                if b.arena.is_bv(arg) { self.known.get(&arg)?.clone() } else { Some(Equation::trivial(arg)) }
+            })
             .collect();
         let over_bits = match args.is_empty() {
             true => Equation::trivial(id),

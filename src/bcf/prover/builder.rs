@@ -77,7 +77,6 @@ pub const FACTORING: u16 = BCF_RULE_BOOL | 2;
 pub const SPLIT: u16 = BCF_RULE_BOOL | 4;
 pub const CONTRA: u16 = BCF_RULE_BOOL | 8;
 pub const AND_ELIM: u16 = BCF_RULE_BOOL | 9;
-pub const AND_INTRO: u16 = BCF_RULE_BOOL | 10;
 pub const EQUIV_ELIM: u16 = BCF_RULE_BOOL | 14;
 pub const BITBLAST: u16 = BCF_RULE_BV | 1;
 pub const POLY_NORM: u16 = BCF_RULE_BV | 2;
@@ -118,7 +117,8 @@ impl Builder {
                 let mut last = steps[0];
                 // A step has 255 premises at most.
                 for chunk in steps[1..].chunks(MAX_ARGS - 1) {
-                    let premises: SmallVec<[StepId; 8]> = std::iter::once(last).chain(chunk.iter().copied()).collect();
+                    let premises: SmallVec<[StepId; 8]> =
+                        std::iter::once(last).chain(chunk.iter().copied()).collect();
                     last = self.step(TRANS, &premises, &[]);
                 }
                 last

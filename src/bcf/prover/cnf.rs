@@ -191,7 +191,15 @@ impl Cnf {
     }
 
     /// The clause of a gate and all its arguments; a gate of 255 arguments has none, since a clause has no more literals.
-    fn long(&mut self, b: &mut Builder, rule: u16, gate: ExprId, first: ExprId, args: &[ExprId], negate: bool) {
+    fn long(
+        &mut self,
+        b: &mut Builder,
+        rule: u16,
+        gate: ExprId,
+        first: ExprId,
+        args: &[ExprId],
+        negate: bool,
+    ) {
         if args.len() >= MAX_ARGS {
             return;
         }

@@ -61,7 +61,11 @@ struct Chain {
 
 impl Chain {
     fn new(start: Fact) -> Chain {
-        Chain { premises: SmallVec::from_slice(&[start.step]), pivots: SmallVec::new(), literals: start.literals }
+        Chain {
+            premises: SmallVec::from_slice(&[start.step]),
+            pivots: SmallVec::new(),
+            literals: start.literals,
+        }
     }
 
     /// Resolves the running clause, which holds `pivot`, with a clause that holds its negation.
@@ -162,8 +166,14 @@ fn factor(b: &mut Builder, fact: Fact) -> Option<Fact> {
             continue;
         }
         kept.push(literal);
-        let places: SmallVec<[usize; 4]> =
-            fact.literals.iter().enumerate().skip(i).filter(|&(_, &other)| other == literal).map(|(at, _)| at).collect();
+        let places: SmallVec<[usize; 4]> = fact
+            .literals
+            .iter()
+            .enumerate()
+            .skip(i)
+            .filter(|&(_, &other)| other == literal)
+            .map(|(at, _)| at)
+            .collect();
         if places.len() > 1 {
             bytes.push(u8::try_from(places.len()).ok()?);
             bytes.extend(places.iter().map(|&at| at as u8));

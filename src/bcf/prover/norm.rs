@@ -10,8 +10,8 @@ use bpftwin_uapi::bcf::*;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::slices;
 use super::builder::{ABSORB, ACI_NORM, Builder, Equation, POLY_NORM, POLY_NORM_EQ, TRUE_ELIM};
+use super::slices;
 use crate::bcf::expr::{ExprId, low_mask};
 
 /// Rewrites follow one another at most this deep.
@@ -180,7 +180,11 @@ impl Normaliser {
         if closed && let Some(value) = b.evaluate(term).filter(|value| !value.is_trivial()) {
             return Some(value);
         }
-        if b.arena.is_bool(term) { self.rewrite_bool(b, term, &args) } else { self.rewrite_bv(b, term, &args) }
+        if b.arena.is_bool(term) {
+            self.rewrite_bool(b, term, &args)
+        } else {
+            self.rewrite_bv(b, term, &args)
+        }
     }
 
     fn rewrite_bool(&mut self, b: &mut Builder, term: ExprId, args: &[ExprId]) -> Option<Equation> {
@@ -353,7 +357,8 @@ impl Normaliser {
         difference.add(&self.sum(b, y), mask, mask);
         // The sign that leaves fewer subtractions, so that it does not matter which side was which.
         let negative = difference.terms.iter().filter(|&&(_, coefficient)| coefficient > mask >> 1).count();
-        let first_negative = difference.terms.first().is_some_and(|&(_, coefficient)| coefficient > mask >> 1);
+        let first_negative =
+            difference.terms.first().is_some_and(|&(_, coefficient)| coefficient > mask >> 1);
         let flip = match (2 * negative).cmp(&difference.terms.len()) {
             Ordering::Less => false,
             Ordering::Equal => first_negative,
@@ -385,7 +390,10 @@ impl Normaliser {
 }
 
 fn is_leaf(code: u8) -> bool {
-    matches!(code, BCF_BV_CONST | BCF_BV_VAR | BCF_BOOL_CONST | BCF_BOOL_VAR | BCF_BV_FROM_BOOL | BCF_BOOL_BIT_OF)
+    matches!(
+        code,
+        BCF_BV_CONST | BCF_BV_VAR | BCF_BOOL_CONST | BCF_BOOL_VAR | BCF_BV_FROM_BOOL | BCF_BOOL_BIT_OF
+    )
 }
 
 fn is_constant(b: &Builder, term: ExprId) -> bool {
@@ -604,7 +612,11 @@ fn merge_constants(b: &mut Builder, term: ExprId, args: &[ExprId]) -> Option<Equ
     let head = b.arena.head(term);
     let mut flat: SmallVec<[ExprId; 8]> = SmallVec::new();
     for &arg in args {
-        if b.arena.code(arg) == head.code { flat.extend_from_slice(b.arena.args(arg)) } else { flat.push(arg) }
+        if b.arena.code(arg) == head.code {
+            flat.extend_from_slice(b.arena.args(arg))
+        } else {
+            flat.push(arg)
+        }
     }
     let (constants, others): (SmallVec<[ExprId; 8]>, SmallVec<[ExprId; 8]>) =
         flat.iter().copied().partition(|&arg| is_constant(b, arg));

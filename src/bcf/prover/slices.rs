@@ -33,7 +33,8 @@ pub fn extract(b: &mut Builder, term: ExprId, x: ExprId) -> Option<Equation> {
     match inner.code {
         BCF_BV_EXTRACT => {
             let (inner_high, inner_low) = (u32::from(inner.params_high()), u32::from(inner.params_low()));
-            let ints = [inner_low, inner_high, low, high, inner_low + high, inner_low + low].map(|int| b.int(int));
+            let ints =
+                [inner_low, inner_high, low, high, inner_low + high, inner_low + low].map(|int| b.int(int));
             b.rewrite(BV_EXTRACT_EXTRACT, &[args[0], ints[0], ints[1], ints[2], ints[3], ints[4], ints[5]])
         }
         BCF_BV_CONCAT => extract_concat(b, high, low, &args),
@@ -61,7 +62,8 @@ pub fn as_concat(b: &mut Builder, x: ExprId) -> Option<Equation> {
         }
         BCF_BV_SHL => {
             let width = u32::from(b.arena.width(x));
-            let amount = b.arena.bv_value(args[1]).filter(|amount| (1..width.into()).contains(amount))? as u32;
+            let amount =
+                b.arena.bv_value(args[1]).filter(|amount| (1..width.into()).contains(amount))? as u32;
             let rest = [amount, width, width - 1 - amount].map(|int| b.int(int));
             b.rewrite(BV_SHL_BY_CONST_1, &[args[0], rest[0], rest[1], rest[2]])
         }
@@ -110,7 +112,8 @@ pub fn low_mask_of(b: &mut Builder, term: ExprId, args: &[ExprId]) -> Option<Equ
     // And of the parts.
     let (with, none) = (list(b, &[x])?, list(b, &[])?);
     let ints = [u32::from(width) - 1, ones.into(), u32::from(ones) - 1].map(|int| b.int(int));
-    let pulled = b.rewrite(BV_AND_CONCAT_PULLUP, &[with, none, all, zeros, none, ints[0], ints[1], ints[2]])?;
+    let pulled =
+        b.rewrite(BV_AND_CONCAT_PULLUP, &[with, none, all, zeros, none, ints[0], ints[1], ints[2]])?;
     // The upper part is zero, the lower one the slice.
     let [above, below] = b.arena.match_op::<2>(pulled.right, BCF_BV_CONCAT)?;
     let above = b.claim(ABSORB, above, zeros);

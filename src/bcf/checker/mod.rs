@@ -17,6 +17,7 @@ mod error;
 mod facts;
 mod goal;
 mod pattern;
+pub mod poly;
 mod resolution;
 pub mod rewrite;
 pub mod rewrites;

@@ -11,5 +11,4 @@ pub mod print;
 pub mod proof;
 pub mod prover;
 pub mod request;
-pub mod rules;
 pub mod smtlib;

@@ -11,9 +11,9 @@ use std::fmt::{self, Write};
 
 use bpftwin_uapi::bcf::*;
 
+use super::checker::{rewrite, rules};
 use super::expr::{Arena, ExprId, IdMap, op_of};
 use super::proof::{Step, StepNo};
-use super::rules::{Params, rule_of};
 
 /// How much of a term is printed.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,7 @@ impl Bounds {
     /// A line or two: for facts and parameters of steps.
     pub const BRIEF: Bounds = Bounds { depth: 4, args: 8, size: 160 };
     /// What a person may want to read at once.
-    pub const FULL: Bounds = Bounds { depth: 64, args: 255, size: 16 << 10 };
+    pub const FULL: Bounds = Bounds { depth: 64, args: 255, size: 4 << 10 };
 }
 
 /// A term that [`fmt::Display`] prints.
@@ -56,39 +56,106 @@ impl Write for Counted<'_, '_> {
 
 impl fmt::Display for Term<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let &Term { arena, id, bounds } = self;
+        let Bounds { depth, args, size } = self.bounds;
+        let cut = |_, open, written| open >= depth || written >= size;
+        write_term(&mut Counted { inner: f, written: 0 }, self.arena, self.id, args, cut)
+    }
+}
+
+/// Prints a term. `cut` is asked, with how many operators are open and how many bytes are written, which arguments to print as `@t`.
+fn write_term(
+    out: &mut Counted<'_, '_>,
+    arena: &Arena,
+    id: ExprId,
+    max_args: usize,
+    cut: impl Fn(ExprId, usize, usize) -> bool,
+) -> fmt::Result {
+    if write_leaf(out, arena, id)? {
+        return Ok(());
+    }
+    write_head(out, arena, id)?;
+    // Operators that are open, each with how many of its arguments are printed.
+    let mut open = vec![(id, 0)];
+    while let Some(&mut (node, ref mut printed)) = open.last_mut() {
+        let args = arena.args(node);
+        let Some(&arg) = args.get(*printed) else {
+            out.write_char(')')?;
+            open.pop();
+            continue;
+        };
+        out.write_char(' ')?;
+        if *printed >= max_args {
+            out.write_char('…')?;
+            *printed = args.len();
+            continue;
+        }
+        *printed += 1;
+        if write_leaf(out, arena, arg)? {
+            continue;
+        }
+        if cut(arg, open.len(), out.written) {
+            write!(out, "@t{}", arg.0)?;
+            continue;
+        }
+        write_head(out, arena, arg)?;
+        open.push((arg, 0));
+    }
+    Ok(())
+}
+
+/// A whole term that [`fmt::Display`] prints: a line `@t9 = …` for each node that is used more than once, and the term in the end. The
+/// text is linear in the number of nodes.
+#[derive(Clone, Copy)]
+pub struct Listing<'a> {
+    pub arena: &'a Arena,
+    pub root: ExprId,
+}
+
+impl fmt::Display for Listing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let &Listing { arena, root } = self;
+        let uses = Uses::count(arena, root, Arena::args);
         let out = &mut Counted { inner: f, written: 0 };
-        if write_leaf(out, arena, id)? {
-            return Ok(());
+        let is_named = |id, _, _| uses.of(id) > 1;
+        for &id in uses.nodes.iter().filter(|&&id| uses.of(id) > 1 && !arena.args(id).is_empty()) {
+            write!(out, "@t{} = ", id.0)?;
+            write_term(out, arena, id, usize::MAX, is_named)?;
+            out.write_char('\n')?;
         }
-        write_head(out, arena, id)?;
-        // Operators that are open, each with how many of its arguments are printed.
-        let mut open = vec![(id, 0)];
-        while let Some(&mut (node, ref mut printed)) = open.last_mut() {
-            let args = arena.args(node);
-            let Some(&arg) = args.get(*printed) else {
-                out.write_char(')')?;
-                open.pop();
-                continue;
-            };
-            out.write_char(' ')?;
-            if *printed >= bounds.args {
-                out.write_char('…')?;
-                *printed = args.len();
-                continue;
+        write_term(out, arena, root, usize::MAX, is_named)
+    }
+}
+
+/// How often each node of a term stands in another.
+pub(super) struct Uses {
+    /// The nodes of the term, arguments first.
+    pub nodes: Vec<ExprId>,
+    /// By id.
+    counts: Vec<u32>,
+}
+
+impl Uses {
+    /// `args` gives those arguments of a node that are printed.
+    pub fn count(arena: &Arena, root: ExprId, args: impl Fn(&Arena, ExprId) -> &[ExprId]) -> Uses {
+        let mut uses = Uses { nodes: Vec::new(), counts: vec![0; arena.len()] };
+        let mut stack = vec![root];
+        uses.counts[root.0 as usize] = 1;
+        while let Some(id) = stack.pop() {
+            uses.nodes.push(id);
+            for &arg in args(arena, id) {
+                let count = &mut uses.counts[arg.0 as usize];
+                if *count == 0 {
+                    stack.push(arg);
+                }
+                *count = count.saturating_add(1);
             }
-            *printed += 1;
-            if write_leaf(out, arena, arg)? {
-                continue;
-            }
-            if open.len() >= bounds.depth || out.written >= bounds.size {
-                write!(out, "@t{}", arg.0)?;
-                continue;
-            }
-            write_head(out, arena, arg)?;
-            open.push((arg, 0));
         }
-        Ok(())
+        uses.nodes.sort_unstable();
+        uses
+    }
+
+    pub fn of(&self, id: ExprId) -> u32 {
+        self.counts[id.0 as usize]
     }
 }
 
@@ -143,29 +210,49 @@ pub struct StepText<'a> {
     pub bounds: Bounds,
 }
 
+/// What a step's parameters are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Params {
+    /// Ids of expressions.
+    Terms,
+    /// An index, or a choice.
+    Index,
+    /// The id of an expression, then an index.
+    TermIndex,
+    /// The number of a rewrite, then ids of expressions.
+    Rewrite,
+    /// The header word of an expression.
+    Header,
+    /// Polarities of the pivots, a bit each in words, then the ids of the pivots.
+    Pivots,
+    /// Positions in a clause, packed.
+    Packed,
+}
+
+impl Params {
+    fn of(rule: &str) -> Params {
+        match rule {
+            "REWRITE" => Params::Rewrite,
+            "CONG" => Params::Header,
+            "RESOLUTION" => Params::Pivots,
+            "FACTORING" | "REORDERING" => Params::Packed,
+            "NOT_AND" => Params::Index,
+            rule if rule.ends_with("_ELIM") => Params::Index,
+            rule if rule.starts_with("CNF_") => Params::TermIndex,
+            _ => Params::Terms,
+        }
+    }
+}
+
 impl fmt::Display for StepText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rule = rule_of(self.step.head.rule);
-        write!(f, "#{} {} (", self.number, rule.map_or("unknown", |rule| rule.name))?;
+        let rule = rules::name(self.step.head.rule);
+        write!(f, "#{} {rule} (", self.number)?;
         for (i, premise) in self.step.premises.iter().enumerate() {
             write!(f, "{}@p{premise}", separator(i))?;
         }
         f.write_str(") (")?;
-        let kind = rule.map_or(Params::Packed, |rule| rule.params);
-        let polarity_words = self.step.premises.len().saturating_sub(1).div_ceil(32);
-        for (i, &param) in self.step.params.iter().enumerate() {
-            f.write_str(separator(i))?;
-            match (kind, i) {
-                (Params::Rewrite, 0) => write!(f, "rewrite {param}")?,
-                (Params::Pivots, i) if i < polarity_words => write!(f, "{param:#b}")?,
-                (Params::Terms | Params::Rewrite | Params::Pivots, _) | (Params::TermIndex, 0) => {
-                    self.write_term(f, param)?;
-                }
-                (Params::Index | Params::TermIndex, _) => write!(f, "{param}")?,
-                (Params::Header, 0) => write_operator(f, param)?,
-                (Params::Header | Params::Packed, _) => write!(f, "{param:#x}")?,
-            }
-        }
+        self.write_params(f, Params::of(rule))?;
         f.write_char(')')
     }
 }
@@ -175,12 +262,35 @@ fn separator(i: usize) -> &'static str {
 }
 
 impl StepText<'_> {
+    fn write_params(&self, f: &mut fmt::Formatter<'_>, kind: Params) -> fmt::Result {
+        let polarity_words = self.step.premises.len().saturating_sub(1).div_ceil(32);
+        for (i, &param) in self.step.params.iter().enumerate() {
+            f.write_str(separator(i))?;
+            match (kind, i) {
+                (Params::Rewrite, 0) => f.write_str(rewrite_name(param))?,
+                (Params::Pivots, i) if i < polarity_words => write!(f, "{param:#b}")?,
+                (Params::Terms | Params::Rewrite | Params::Pivots, _) | (Params::TermIndex, 0) => {
+                    self.write_term(f, param)?;
+                }
+                (Params::Index | Params::TermIndex, _) => write!(f, "{param}")?,
+                (Params::Header, 0) => write_operator(f, param)?,
+                (Params::Header | Params::Packed, _) => write!(f, "{param:#x}")?,
+            }
+        }
+        Ok(())
+    }
+
     fn write_term(&self, f: &mut fmt::Formatter<'_>, raw: u32) -> fmt::Result {
         match self.ids.get(raw) {
             Some(id) => write!(f, "{}", Term { arena: self.arena, id, bounds: self.bounds }),
             None => write!(f, "@t{raw}"),
         }
     }
+}
+
+/// Number 0 is the published checker's step on trust.
+fn rewrite_name(number: u32) -> &'static str {
+    if number == 0 { "trusted" } else { rewrite::name(number).unwrap_or("unknown") }
 }
 
 /// A header word, as what it makes of its arguments.
@@ -219,6 +329,11 @@ mod tests {
             format!("(bool_ult(2) @t{e} (_ bv5 8))")
         );
         assert_eq!(print(x, Bounds::BRIEF), format!("v{v}"));
+        let twice = arena.intern(BCF_BV_ADD, 8, &[low, low]);
+        assert_eq!(
+            Listing { arena: &arena, root: twice }.to_string(),
+            format!("@t{e} = ((_ extract 7 0) v{v})\n(bv_add(2) @t{e} @t{e})")
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The command `bpftwin`: one file per subcommand.
 
 mod backend;
+mod bcf;
 mod bench;
 mod diff;
 mod load;
@@ -41,6 +42,7 @@ enum Command {
     Bench(bench::Bench),
     /// Run a command with its bpf(2) calls answered by the emulated kernel.
     Run(run::Run),
+    Bcf(bcf::Bcf),
 }
 
 /// What `verify` and `diff` share: which objects and programs, and how they are loaded.
@@ -97,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Diff(diff) => diff.run(),
         Command::Bench(bench) => bench.run(),
         Command::Run(run) => run.run(),
+        Command::Bcf(bcf) => bcf.run(),
     }
 }
 

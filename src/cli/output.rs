@@ -38,6 +38,12 @@ pub fn json_line(value: &impl Serialize) -> std::io::Result<()> {
     writeln!(std::io::stdout().lock(), "{line}")
 }
 
+/// Prints to standard output. That its reader has gone is no error.
+pub fn print(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let _ = write(&mut out).and_then(|()| out.flush());
+}
+
 /// A progress bar on a terminal, nothing elsewhere.
 pub fn progress(len: usize, quiet: bool) -> ProgressBar {
     if quiet || !std::io::stderr().is_terminal() {
@@ -54,19 +60,13 @@ pub fn progress(len: usize, quiet: bool) -> ProgressBar {
 /// The table that a person reads.
 pub fn table(rows: &[Row]) -> Table {
     let several_kernels = rows.windows(2).any(|pair| pair[0].kernel != pair[1].kernel);
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    if !std::io::stdout().is_terminal() {
-        table.set_content_arrangement(ContentArrangement::Disabled);
-    }
     let mut header = vec!["object", "program", "type"];
     if several_kernels {
         header.push("kernel");
     }
     header.extend(["verdict", "instructions", "states", "time"]);
     let first_number = header.len() - 3;
-    table.set_header(header.into_iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
+    let mut table = new_table(&header);
     for row in rows {
         let color = match row.verdict {
             "accepted" => Color::Green,
@@ -78,17 +78,32 @@ pub fn table(rows: &[Row]) -> Table {
             cells.push(Cell::new(&row.kernel));
         }
         cells.push(Cell::new(verdict_text(row)).fg(color));
-        cells.push(number(row.insns));
-        cells.push(number(row.total_states));
-        cells.push(Cell::new(time(row.duration_us)).set_alignment(CellAlignment::Right));
+        cells.extend([Cell::new(row.insns), Cell::new(row.total_states), Cell::new(time(row.duration_us))]);
         table.add_row(cells);
     }
-    for column in first_number..first_number + 3 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
+    align_numbers(&mut table, first_number);
     table
+}
+
+/// A table with no rows yet. It fits a terminal, and elsewhere its lines are as long as they have to be.
+pub fn new_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    let on_terminal = std::io::stdout().is_terminal();
+    table.set_content_arrangement(if on_terminal {
+        ContentArrangement::Dynamic
+    } else {
+        ContentArrangement::Disabled
+    });
+    table.set_header(header.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
+    table
+}
+
+/// Aligns the columns from `first` on to the right.
+pub fn align_numbers(table: &mut Table, first: usize) {
+    for column in table.column_iter_mut().skip(first) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
 }
 
 /// `rejected (EACCES)`.
@@ -98,10 +113,6 @@ fn verdict_text(row: &Row) -> String {
         "not_emulated" => "not emulated".into(),
         other => other.into(),
     }
-}
-
-fn number(value: u64) -> Cell {
-    Cell::new(value).set_alignment(CellAlignment::Right)
 }
 
 /// A time with a unit that fits it.

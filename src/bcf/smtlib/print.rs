@@ -8,7 +8,7 @@ use std::fmt::{self, Write};
 use bpftwin_uapi::bcf::*;
 
 use crate::bcf::expr::{Arena, ExprId, op_of};
-use crate::bcf::print::Variable;
+use crate::bcf::print::{Uses, Variable};
 
 /// A script that asks whether a condition can be satisfied; [`fmt::Display`] prints it.
 ///
@@ -26,7 +26,7 @@ impl fmt::Display for Script<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plan = Plan::new(self.arena, self.root);
         f.write_str("(set-logic QF_BV)\n")?;
-        for &id in plan.nodes.iter().filter(|&&id| self.arena.is_variable(id)) {
+        for &id in plan.uses.nodes.iter().filter(|&&id| self.arena.is_variable(id)) {
             let name = Variable { arena: self.arena, id };
             match self.arena.width(id) {
                 0 => writeln!(f, "(declare-fun {name} () Bool)")?,
@@ -60,10 +60,7 @@ impl fmt::Display for Script<'_> {
 /// What is printed where.
 struct Plan<'a> {
     arena: &'a Arena,
-    /// The nodes that the text needs, arguments first.
-    nodes: Vec<ExprId>,
-    /// How often each node's term stands in another; by id.
-    uses: Vec<u32>,
+    uses: Uses,
     /// The nodes that are used more than once, those first that need none of the others.
     levels: Vec<Vec<ExprId>>,
 }
@@ -75,20 +72,8 @@ fn printed_args(arena: &Arena, id: ExprId) -> &[ExprId] {
 
 impl<'a> Plan<'a> {
     fn new(arena: &'a Arena, root: ExprId) -> Plan<'a> {
-        let mut plan = Plan { arena, nodes: Vec::new(), uses: vec![0; arena.len()], levels: Vec::new() };
-        let mut stack = vec![root];
-        plan.uses[root.0 as usize] = 1;
-        while let Some(id) = stack.pop() {
-            plan.nodes.push(id);
-            for &arg in printed_args(arena, id) {
-                let uses = &mut plan.uses[arg.0 as usize];
-                if *uses == 0 {
-                    stack.push(arg);
-                }
-                *uses = uses.saturating_add(1);
-            }
-        }
-        plan.nodes.sort_unstable();
+        let uses = Uses::count(arena, root, printed_args);
+        let mut plan = Plan { arena, uses, levels: Vec::new() };
         plan.find_levels();
         plan
     }
@@ -96,7 +81,7 @@ impl<'a> Plan<'a> {
     /// A node's level is the number of levels that have to be bound before its term can be written.
     fn find_levels(&mut self) {
         let mut level_of = vec![0u32; self.arena.len()];
-        for &id in &self.nodes {
+        for &id in &self.uses.nodes {
             let needed = printed_args(self.arena, id).iter().map(|&arg| {
                 let level = level_of[arg.0 as usize];
                 if self.is_shared(arg) { level + 1 } else { level }
@@ -116,7 +101,7 @@ impl<'a> Plan<'a> {
     /// Whether the node has a name of its own.
     fn is_shared(&self, id: ExprId) -> bool {
         let is_leaf = printed_args(self.arena, id).is_empty();
-        self.uses[id.0 as usize] > 1 && !is_leaf
+        self.uses.of(id) > 1 && !is_leaf
     }
 
     /// The node itself, its shared arguments by name.

@@ -70,7 +70,8 @@ pub(super) fn apply_rewrite(checker: &mut Checker<'_>, step: &Step<'_>) -> Resul
     let args: SmallVec<[ExprId; 12]> = args.iter().map(|&arg| checker.term(arg)).collect::<Result<_>>()?;
     let premises: Conditions = step.premises.iter().map(|&premise| checker.fact_expr(premise)).collect();
     let Checker { arena, closed, policy, .. } = checker;
-    rewrite::apply(arena, closed, number, &args, &premises, *policy).map(Fact::Expr)
+    let (left, right) = rewrite::apply(arena, closed, number, &args, &premises, *policy)?;
+    Ok(Fact::Eq(left, right))
 }
 
 /// ⊢ x = x

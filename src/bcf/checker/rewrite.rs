@@ -59,12 +59,12 @@ pub fn instantiate(
     let mut machine = Machine::new(arena, closed, args);
     let conditions = machine.conditions(rewrite)?;
     let (left, right) = machine.sides(rewrite)?;
-    arena.add(BCF_BOOL_EQ, 0, &[left, right])?;
+    arena.type_check(BCF_BOOL_EQ, 0, &[left.0, right.0])?;
     Ok(Instance { conditions, left, right })
 }
 
-/// The fact of a REWRITE step: `left = right` of the instance for these arguments, all of which, as the facts that are the
-/// premises, must be of `arena`. `closed` evaluates integers: no variable may have a value in it.
+/// The sides of the equality that a REWRITE step concludes: the instance for these arguments, all of which, as the facts that
+/// are the premises, must be of `arena`. `closed` evaluates integers: no variable may have a value in it.
 ///
 /// Under [`Policy::Reference`], a list of Booleans has to be empty: the published checker compares its length with the
 /// parameter's, which is 0.
@@ -78,7 +78,7 @@ pub fn apply(
     args: &[ExprId],
     premises: &[ExprId],
     policy: Policy,
-) -> Result<ExprId, RuleError> {
+) -> Result<(ExprId, ExprId), RuleError> {
     let rewrite = find(number)?;
     check_args(arena, rewrite, args, policy)?;
     if rewrite.conditions.is_empty() != premises.is_empty() {
@@ -99,7 +99,8 @@ pub fn apply(
         return Err(RuleError::Invalid("a premise is not the rewrite's condition"));
     }
     let (left, right) = machine.sides(rewrite)?;
-    Ok(arena.add(BCF_BOOL_EQ, 0, &[left, right])?)
+    arena.type_check(BCF_BOOL_EQ, 0, &[left.0, right.0])?;
+    Ok((left, right))
 }
 
 /// Whether `fact` says `condition`.

@@ -96,8 +96,9 @@ fn rotate(lemma: &Lemma, lit: Lit, clauses: &Clauses) -> Option<(u32, Vec<(Lit, 
     }
 }
 
-/// Puts reasons in order so that a subset of `target` is derived from `start`. `None` if they go in circles, leave
-/// another literal, or resolve on both a literal and its negation.
+/// Puts reasons in order so that `target` is derived from `start`. `None` if they go in circles, resolve on both a
+/// literal and its negation, or derive another clause: even a subset of the target would leave its users resolving
+/// literals that no longer come.
 fn arrange(
     clauses: &Clauses,
     target: &[Lit],
@@ -141,5 +142,5 @@ fn arrange(
     }
     order.reverse();
     lits.sort_unstable();
-    Some(Lemma { lits, start, reasons: order })
+    (lits == target).then_some(Lemma { lits, start, reasons: order })
 }

@@ -151,14 +151,17 @@ pub fn solve<C: AsRef<[Lit]>>(
     let Some(problem) = plan::Problem::new(vars, clauses) else { return Outcome::Unknown(Unknown::Input) };
     let plan = match propagate::refute(&problem, cost) {
         Some(plan) => plan,
-        None => match search::search(&problem, &search::Settings::default(), limits) {
+        None => match search::search(&problem, limits) {
             Ok(search::Found::Model(model)) => return Outcome::Sat(model),
             Ok(search::Found::Plan(plan)) => plan,
             Err(reason) => return Outcome::Unknown(reason),
         },
     };
     match shrink::shrink(&problem, clauses, plan, cost, limits) {
-        Some(refutation) => Outcome::Unsat(refutation),
+        Some(refutation) => {
+            debug_assert_eq!(refutation.check(clauses, &limits.bounds), Ok(()));
+            Outcome::Unsat(refutation)
+        }
         None => Outcome::Unknown(Unknown::Bounds),
     }
 }

@@ -15,10 +15,20 @@ use super::{Limits, Lit, Unknown};
 pub(super) struct Settings {
     /// The seed of random choices; others than 0 also shuffle the order of variables.
     pub(super) seed: i32,
-    /// Whether to simplify the clauses along the way. Off, proofs are shorter; on, hard problems become easier.
-    pub(super) simplify: bool,
+    pub(super) simplify: Simplify,
     /// Try false first.
     pub(super) phase: bool,
+}
+
+/// How to simplify the clauses. Without, refutations are often shorter; with it, hard problems become easier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Simplify {
+    #[default]
+    Never,
+    /// So many rounds before the search, and along the way. Finds circuits that compute the same.
+    Rounds(i32),
+    /// Also replace variables by the resolvents of their clauses.
+    RoundsEliminating(i32),
 }
 
 pub(super) enum Found {
@@ -26,9 +36,21 @@ pub(super) enum Found {
     Plan(Plan),
 }
 
+/// Conflicts of the search without simplification.
+const EASY: u64 = 10_000;
+
 /// Searches for a model of the problem, or derives the empty clause.
-pub(super) fn search(problem: &Problem, settings: &Settings, limits: &Limits) -> Result<Found, Unknown> {
-    search_in(problem, &problem.useful, settings, limits)
+pub(super) fn search(problem: &Problem, limits: &Limits) -> Result<Found, Unknown> {
+    let conflicts = limits.conflicts.map_or(EASY, |conflicts| conflicts.min(EASY));
+    let easy = Limits { conflicts: Some(conflicts), ..*limits };
+    let mut settings = Settings::default();
+    match search_in(problem, &problem.useful, &settings, &easy) {
+        Err(Unknown::Conflicts) if limits.conflicts.is_none_or(|conflicts| conflicts > EASY) => {
+            settings.simplify = Simplify::RoundsEliminating(1);
+            search_in(problem, &problem.useful, &settings, limits)
+        }
+        answer => answer,
+    }
 }
 
 /// [`search`] in some of the clauses, added in the order of `clauses`.
@@ -50,6 +72,9 @@ pub(super) fn search_in(
             solver.add(if lit.is_positive() { number } else { -number });
         }
         solver.add(0);
+    }
+    if let Simplify::Rounds(rounds) | Simplify::RoundsEliminating(rounds) = settings.simplify {
+        solver.limit("preprocessing", rounds);
     }
     if let Some(conflicts) = limits.conflicts {
         solver.limit("conflicts", i32::try_from(conflicts).unwrap_or(i32::MAX));
@@ -76,8 +101,14 @@ pub(super) fn search_in(
 fn configure(solver: &mut CaDiCal, settings: &Settings) {
     // Forget what the environment says.
     solver.configure("default");
-    if !settings.simplify {
-        solver.configure("plain");
+    match settings.simplify {
+        Simplify::Never => {
+            solver.configure("plain");
+        }
+        Simplify::Rounds(_) => {
+            solver.set("elim", 0);
+        }
+        Simplify::RoundsEliminating(_) => {}
     }
     // The one technique that adds variables, whose definitions are no consequences.
     solver.set("factor", 0);

@@ -11,12 +11,23 @@ use super::inline::inline;
 use super::plan::{Clauses, Deriver, Lemma, Plan, Problem};
 use super::propagate::{Measure, Propagator};
 use super::schedule::schedule;
-use super::search::{self, Found, Settings};
+use super::search::{self, Found, Settings, Simplify};
 use super::{Limits, Lit, Refutation};
 
 /// Searches that are tried at most, and that may bring nothing before giving up.
-const SEARCHES: u32 = 48;
+const SEARCHES: i32 = 48;
 const FRUITLESS_SEARCHES: u32 = 12;
+/// How searches differ: in what way they simplify, and whether all clauses take part or those of the best refutation.
+const VARIATIONS: [(Simplify, bool); 8] = [
+    (Simplify::Rounds(1), true),
+    (Simplify::Never, false),
+    (Simplify::RoundsEliminating(3), true),
+    (Simplify::Never, false),
+    (Simplify::Never, true),
+    (Simplify::Rounds(1), false),
+    (Simplify::Never, false),
+    (Simplify::RoundsEliminating(3), false),
+];
 /// Clauses up to which all take part in deriving lemmas again, not just those that are used already.
 const SMALL: u32 = 20_000;
 /// Rounds of deriving the lemmas again.
@@ -103,18 +114,19 @@ impl<C: AsRef<[Lit]>> Shrinker<'_, C> {
     /// Searches with other settings, in all clauses or those of the best refutation.
     fn search_again(&mut self) {
         let mut fruitless = 0;
-        for seed in 1..=SEARCHES {
+        for seed in 0..SEARCHES {
             if fruitless == FRUITLESS_SEARCHES || self.time_is_up() {
                 break;
             }
+            let (simplify, all) = VARIATIONS[seed as usize % VARIATIONS.len()];
             let mut clauses = match &self.best {
-                Some((_, best)) if seed % 4 != 0 || self.problem.useful.len() > SMALL as usize => best.core(),
+                Some((_, best)) if !all || self.problem.useful.len() > SMALL as usize => best.core(),
                 _ => self.problem.useful.clone(),
             };
-            let settings = Settings { seed: seed as i32 - 1, simplify: seed % 8 == 7, phase: seed % 2 == 0 };
-            if seed % 2 == 0 {
+            if seed % 2 == 1 {
                 clauses.reverse();
             }
+            let settings = Settings { seed, simplify, phase: seed & 2 == 0 };
             let limits = Limits { deadline: Some(self.end), ..*self.limits };
             let better = match search::search_in(self.problem, &clauses, &settings, &limits) {
                 Ok(Found::Plan(plan)) => self.consider(plan),

@@ -217,6 +217,16 @@ fn families() {
 }
 
 #[test]
+fn effort_shrinks() {
+    let cost = |_| 12;
+    for (vars, clauses) in [adders(8, false), random(60, 300, 1)] {
+        let none = refuted(vars, &clauses, &Limits { effort: Duration::ZERO, ..Limits::default() });
+        let some = refuted(vars, &clauses, &Limits { effort: Duration::from_secs(1), ..Limits::default() });
+        assert!(some.bytes(&cost) < none.bytes(&cost));
+    }
+}
+
+#[test]
 fn small_bounds_split_chains() {
     let (vars, clauses) = bounds(16, 1000, 255);
     let limits = Limits { bounds: Bounds { literals: 30, premises: 3 }, ..quick() };
@@ -238,12 +248,7 @@ fn limits_hold() {
     let deadline = Some(start + Duration::from_millis(200));
     assert_eq!(unknown(Limits { deadline, ..quick() }), Unknown::Deadline);
     assert!(start.elapsed() < Duration::from_secs(5));
-    let beyond = clauses_beyond();
-    assert!(matches!(solve(1, &beyond, &|_| 12, &quick()), Outcome::Unknown(Unknown::Input)));
-}
-
-fn clauses_beyond() -> Vec<Vec<Lit>> {
-    clauses(&[&[2]])
+    assert!(matches!(solve(1, &[[lit(2)]], &|_| 12, &quick()), Outcome::Unknown(Unknown::Input)));
 }
 
 #[test]

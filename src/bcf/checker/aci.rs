@@ -162,3 +162,122 @@ impl Checker<'_> {
         Err(RuleError::Invalid("the absorbing constant must be an argument"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Param::{Term, Word};
+    use super::super::testing::{MiniProof, accepts, concludes, rejects};
+    use super::*;
+    use crate::bcf::checker::CheckError;
+
+    fn normal(x: &str, y: &str) {
+        for claim in [format!("(= {x} {y})"), format!("(= {y} {x})")] {
+            accepts("ACI_NORM", &[], &[Term(&claim)], &claim);
+        }
+    }
+
+    fn different(x: &str, y: &str) {
+        rejects("ACI_NORM", &[], &[Term(&format!("(= {x} {y})"))]);
+    }
+
+    #[test]
+    fn aci_norm() {
+        normal("(or p (or q p) false)", "(or q p)");
+        normal("(and p true)", "p");
+        normal("(and true true)", "true");
+        normal("(and (and p q) (and q r))", "(and p q r)");
+        normal("(bvand a8 #255:8 (bvand b8 a8))", "(bvand b8 a8)");
+        normal("(bvor a8 #0:8)", "a8");
+        normal("(bvxor a8 (bvxor b8 #0:8) a8)", "(bvxor a8 a8 b8)");
+        normal("(bvxor #0:8 #0:8)", "#0:8");
+        normal("(concat a8 (concat b8 c8))", "(concat (concat a8 b8) c8)");
+        normal("a8", "a8");
+        different("(or p q)", "(or p r)");
+        different("(or p q)", "(and p q)");
+        different("(or p p)", "q");
+        different("(bvxor a8 a8)", "a8");
+        different("(bvxor a8 a8 b8)", "(bvxor a8 b8)");
+        different("(bvadd a8 b8)", "(bvadd b8 a8)");
+        different("(and p false)", "p");
+        rejects("ACI_NORM", &[], &[Term("(or p q)")]);
+    }
+
+    /// The published checker sorts the parts.
+    #[test]
+    fn concatenation_is_not_commutative() {
+        different("(concat a8 b8)", "(concat b8 a8)");
+        different("(concat a8 (concat b8 c8))", "(concat a8 c8 b8)");
+    }
+
+    /// The published checker sorts the arguments of what is left, whatever it is.
+    #[test]
+    fn a_lone_argument_is_not_sorted() {
+        different("(or (bvult a8 b8) false)", "(or (bvult b8 a8) false)");
+        different("(bvand (bvsub a8 b8) #255:8)", "(bvand (bvsub b8 a8) #255:8)");
+    }
+
+    #[test]
+    fn absorb() {
+        for claim in [
+            "(= (or p (or q true)) true)",
+            "(= (and p false) false)",
+            "(= (bvand a8 (bvand b8 #0:8)) #0:8)",
+            "(= (bvor a8 #255:8) #255:8)",
+        ] {
+            accepts("ABSORB", &[], &[Term(claim)], claim);
+        }
+        for claim in [
+            "(= (or p q) true)",
+            "(= (or p (and q true)) true)",
+            "(= (or p false) false)",
+            "(= (bvor a8 #0:8) #0:8)",
+            "(= (bvxor a8 #0:8) #0:8)",
+            "(= true (or p true))",
+            "(or p true)",
+        ] {
+            rejects("ABSORB", &[], &[Term(claim)]);
+        }
+    }
+
+    fn nested(depth: usize, innermost: &str) -> String {
+        let names = ["p", "q"];
+        (0..depth).fold(innermost.to_owned(), |term, i| format!("(or {} {term})", names[i % 2]))
+    }
+
+    /// The published checker's stack overflows.
+    #[test]
+    fn nested_a_hundred_levels() {
+        for (rule, claim) in [
+            ("ABSORB", format!("(= {} true)", nested(100, "true"))),
+            ("ACI_NORM", format!("(= {} (or p q))", nested(100, "q"))),
+        ] {
+            let by = |policy| concludes(policy, rule, &[], &[Term(&claim)], &claim);
+            assert_eq!(by(Policy::Strict), Ok(true));
+            assert_eq!(by(Policy::Reference).map_err(|error| error.errno()), Err(libc::E2BIG));
+        }
+    }
+
+    /// Terms that double 60 times are 60 nodes.
+    #[test]
+    fn shared_arguments_are_walked_once() {
+        let errno = |rule, leaf: &str, code, other: &str| {
+            let mut proof = MiniProof::new();
+            let (leaf, other) = (proof.term(leaf), proof.term(other));
+            let width = proof.arena.width(leaf).into();
+            let doubled = (0..60).fold(leaf, |term, _| proof.arena.intern(code, width, &[term, term]));
+            let claim = proof.arena.eq(doubled, other);
+            let goal = proof.step("ASSUME", &[], &[Term("p")]);
+            let claim = proof.step(rule, &[], &[Word(claim.0)]);
+            proof.step("AND_INTRO", &[goal, claim], &[]);
+            match proof.check(Policy::Strict) {
+                Err(CheckError::NoRefutation(2)) => 0,
+                Err(error) => error.errno(),
+                Ok(_) => panic!("p is refuted"),
+            }
+        };
+        assert_eq!(errno("ACI_NORM", "p", BCF_BOOL_AND, "p"), 0);
+        assert_eq!(errno("ACI_NORM", "#0:8", BCF_BV_XOR, "#0:8"), 0);
+        assert_eq!(errno("ACI_NORM", "a8", BCF_BV_XOR, "#0:8"), libc::E2BIG);
+        assert_eq!(errno("ABSORB", "p", BCF_BOOL_AND, "false"), libc::EINVAL);
+    }
+}

@@ -228,3 +228,134 @@ impl Checker<'_> {
         Ok(self.clause(&clause))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Param::{Term, Word};
+    use super::super::testing::{accepts, rejects};
+
+    #[test]
+    fn split() {
+        accepts("SPLIT", &[], &[Term("p")], "(or p (not p))");
+        rejects("SPLIT", &[], &[Term("a8")]);
+    }
+
+    #[test]
+    fn eq_resolve() {
+        accepts("EQ_RESOLVE", &["p", "(= p q)"], &[], "q");
+        accepts("EQ_RESOLVE", &["(or p r)", "(= (or p r) q)"], &[], "q");
+        rejects("EQ_RESOLVE", &["q", "(= p q)"], &[]);
+        rejects("EQ_RESOLVE", &["p", "(=> p q)"], &[]);
+    }
+
+    #[test]
+    fn modus_ponens() {
+        accepts("MODUS_PONENS", &["p", "(=> p q)"], &[], "q");
+        rejects("MODUS_PONENS", &["q", "(=> p q)"], &[]);
+        rejects("MODUS_PONENS", &["p", "(= p q)"], &[]);
+    }
+
+    #[test]
+    fn not_not_elim() {
+        accepts("NOT_NOT_ELIM", &["(not (not p))"], &[], "p");
+        rejects("NOT_NOT_ELIM", &["(not p)"], &[]);
+    }
+
+    #[test]
+    fn contra() {
+        accepts("CONTRA", &["p", "(not p)"], &[], "false");
+        rejects("CONTRA", &["(not p)", "p"], &[]);
+        rejects("CONTRA", &["p", "(not q)"], &[]);
+    }
+
+    #[test]
+    fn and_elim() {
+        accepts("AND_ELIM", &["(and p q r)"], &[Word(2)], "r");
+        rejects("AND_ELIM", &["(and p q r)"], &[Word(3)]);
+        rejects("AND_ELIM", &["(or p q r)"], &[Word(0)]);
+    }
+
+    #[test]
+    fn and_intro() {
+        accepts("AND_INTRO", &["p"], &[], "p");
+        accepts("AND_INTRO", &["p", "q", "p"], &[], "(and p q p)");
+        rejects("AND_INTRO", &["p", "q"], &[Word(0)]);
+        rejects("AND_INTRO", &[], &[]);
+    }
+
+    #[test]
+    fn not_or_elim() {
+        accepts("NOT_OR_ELIM", &["(not (or p q))"], &[Word(1)], "(not q)");
+        rejects("NOT_OR_ELIM", &["(not (or p q))"], &[Word(2)]);
+        rejects("NOT_OR_ELIM", &["(not (and p q))"], &[Word(0)]);
+        rejects("NOT_OR_ELIM", &["(or p q)"], &[Word(0)]);
+    }
+
+    #[test]
+    fn implications() {
+        accepts("IMPLIES_ELIM", &["(=> p q)"], &[], "(or (not p) q)");
+        rejects("IMPLIES_ELIM", &["(or p q)"], &[]);
+        accepts("NOT_IMPLIES_ELIM", &["(not (=> p q))"], &[Word(0)], "p");
+        accepts("NOT_IMPLIES_ELIM", &["(not (=> p q))"], &[Word(1)], "(not q)");
+        rejects("NOT_IMPLIES_ELIM", &["(not (=> p q))"], &[Word(2)]);
+        rejects("NOT_IMPLIES_ELIM", &["(=> p q)"], &[Word(0)]);
+    }
+
+    #[test]
+    fn equivalences() {
+        accepts("EQUIV_ELIM", &["(= p q)"], &[Word(0)], "(or (not p) q)");
+        accepts("EQUIV_ELIM", &["(= p q)"], &[Word(1)], "(or p (not q))");
+        rejects("EQUIV_ELIM", &["(= p q)"], &[Word(2)]);
+        rejects("EQUIV_ELIM", &["(xor p q)"], &[Word(0)]);
+        accepts("NOT_EQUIV_ELIM", &["(not (= p q))"], &[Word(0)], "(or p q)");
+        accepts("NOT_EQUIV_ELIM", &["(not (= p q))"], &[Word(1)], "(or (not p) (not q))");
+        rejects("NOT_EQUIV_ELIM", &["(not (= p q))"], &[Word(2)]);
+        rejects("NOT_EQUIV_ELIM", &["(= p q)"], &[Word(0)]);
+    }
+
+    /// The published checker makes clauses of the bit-vectors, such as `(or (not a8) b8)`.
+    #[test]
+    fn equality_of_bit_vectors_is_no_equivalence() {
+        rejects("EQUIV_ELIM", &["(= a8 b8)"], &[Word(0)]);
+        rejects("NOT_EQUIV_ELIM", &["(not (= a8 b8))"], &[Word(0)]);
+    }
+
+    #[test]
+    fn exclusive_disjunctions() {
+        accepts("XOR_ELIM", &["(xor p q)"], &[Word(0)], "(or p q)");
+        accepts("XOR_ELIM", &["(xor p q)"], &[Word(1)], "(or (not p) (not q))");
+        rejects("XOR_ELIM", &["(xor p q)"], &[Word(2)]);
+        rejects("XOR_ELIM", &["(= p q)"], &[Word(0)]);
+        accepts("NOT_XOR_ELIM", &["(not (xor p q))"], &[Word(0)], "(or p (not q))");
+        accepts("NOT_XOR_ELIM", &["(not (xor p q))"], &[Word(1)], "(or (not p) q)");
+        rejects("NOT_XOR_ELIM", &["(not (xor p q))"], &[Word(2)]);
+        rejects("NOT_XOR_ELIM", &["(xor p q)"], &[Word(0)]);
+    }
+
+    /// The published checker looks at the first two arguments only: `p ⊕ q ⊕ r` would give `p ∨ q`.
+    #[test]
+    fn exclusive_disjunction_of_three() {
+        rejects("XOR_ELIM", &["(xor p q r)"], &[Word(0)]);
+        rejects("NOT_XOR_ELIM", &["(not (xor p q r))"], &[Word(0)]);
+    }
+
+    #[test]
+    fn choices() {
+        accepts("ITE_ELIM", &["(ite c p q)"], &[Word(0)], "(or (not c) p)");
+        accepts("ITE_ELIM", &["(ite c p q)"], &[Word(1)], "(or c q)");
+        rejects("ITE_ELIM", &["(ite c p q)"], &[Word(2)]);
+        rejects("ITE_ELIM", &["(and c p q)"], &[Word(0)]);
+        accepts("NOT_ITE_ELIM", &["(not (ite c p q))"], &[Word(0)], "(or (not c) (not p))");
+        accepts("NOT_ITE_ELIM", &["(not (ite c p q))"], &[Word(1)], "(or c (not q))");
+        rejects("NOT_ITE_ELIM", &["(not (ite c p q))"], &[Word(2)]);
+        rejects("NOT_ITE_ELIM", &["(ite c p q)"], &[Word(0)]);
+    }
+
+    #[test]
+    fn not_and() {
+        accepts("NOT_AND", &["(not (and p q r))"], &[Word(7)], "(or (not p) (not q) (not r))");
+        rejects("NOT_AND", &["(not (and p q r))"], &[]);
+        rejects("NOT_AND", &["(not (or p q))"], &[Word(0)]);
+        rejects("NOT_AND", &["(and p q)"], &[Word(0)]);
+    }
+}

@@ -173,3 +173,114 @@ impl Checker<'_> {
         Ok(literals)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Param::{Term, Word};
+    use super::super::testing::{accepts, rejects};
+
+    #[test]
+    fn conjunctions() {
+        let f = Term("(and p q)");
+        accepts("CNF_AND_POS", &[], &[f, Word(1)], "(or (not (and p q)) q)");
+        rejects("CNF_AND_POS", &[], &[f, Word(2)]);
+        rejects("CNF_AND_POS", &[], &[Term("(or p q)"), Word(0)]);
+        rejects("CNF_AND_POS", &[], &[Term("(bvand a8 b8)"), Word(0)]);
+        accepts("CNF_AND_NEG", &[], &[f], "(or (and p q) (not p) (not q))");
+        rejects("CNF_AND_NEG", &[], &[Term("(or p q)")]);
+        rejects("CNF_AND_NEG", &[], &[Word(1 << 20)]);
+        let wide = format!("(and{})", " p".repeat(255));
+        rejects("CNF_AND_NEG", &[], &[Term(&wide)]);
+    }
+
+    #[test]
+    fn disjunctions() {
+        let f = Term("(or p q)");
+        accepts("CNF_OR_POS", &[], &[f], "(or (not (or p q)) p q)");
+        rejects("CNF_OR_POS", &[], &[Term("(and p q)")]);
+        let wide = format!("(or{})", " p".repeat(255));
+        rejects("CNF_OR_POS", &[], &[Term(&wide)]);
+        accepts("CNF_OR_NEG", &[], &[f, Word(1)], "(or (or p q) (not q))");
+        rejects("CNF_OR_NEG", &[], &[f, Word(2)]);
+        rejects("CNF_OR_NEG", &[], &[Term("(and p q)"), Word(0)]);
+    }
+
+    #[test]
+    fn implications() {
+        let f = Term("(=> p q)");
+        accepts("CNF_IMPLIES_POS", &[], &[f], "(or (not (=> p q)) (not p) q)");
+        rejects("CNF_IMPLIES_POS", &[], &[Term("(= p q)")]);
+        accepts("CNF_IMPLIES_NEG", &[], &[f, Word(0)], "(or (=> p q) p)");
+        accepts("CNF_IMPLIES_NEG", &[], &[f, Word(1)], "(or (=> p q) (not q))");
+        rejects("CNF_IMPLIES_NEG", &[], &[f, Word(2)]);
+        rejects("CNF_IMPLIES_NEG", &[], &[Term("(= p q)"), Word(0)]);
+    }
+
+    #[test]
+    fn equivalences() {
+        let f = Term("(= p q)");
+        accepts("CNF_EQUIV_POS", &[], &[f, Word(0)], "(or (not (= p q)) (not p) q)");
+        accepts("CNF_EQUIV_POS", &[], &[f, Word(1)], "(or (not (= p q)) p (not q))");
+        rejects("CNF_EQUIV_POS", &[], &[f, Word(2)]);
+        rejects("CNF_EQUIV_POS", &[], &[Term("(xor p q)"), Word(0)]);
+        accepts("CNF_EQUIV_NEG", &[], &[f, Word(0)], "(or (= p q) p q)");
+        accepts("CNF_EQUIV_NEG", &[], &[f, Word(1)], "(or (= p q) (not p) (not q))");
+        rejects("CNF_EQUIV_NEG", &[], &[f, Word(2)]);
+        rejects("CNF_EQUIV_NEG", &[], &[Term("(xor p q)"), Word(0)]);
+    }
+
+    /// The published checker makes clauses of the bit-vectors.
+    #[test]
+    fn equality_of_bit_vectors_is_no_equivalence() {
+        rejects("CNF_EQUIV_POS", &[], &[Term("(= a8 b8)"), Word(0)]);
+        rejects("CNF_EQUIV_NEG", &[], &[Term("(= a8 b8)"), Word(0)]);
+    }
+
+    #[test]
+    fn exclusive_disjunctions() {
+        let f = Term("(xor p q)");
+        accepts("CNF_XOR_POS", &[], &[f, Word(0)], "(or (not (xor p q)) p q)");
+        accepts("CNF_XOR_POS", &[], &[f, Word(1)], "(or (not (xor p q)) (not p) (not q))");
+        rejects("CNF_XOR_POS", &[], &[f, Word(2)]);
+        rejects("CNF_XOR_POS", &[], &[Term("(= p q)"), Word(0)]);
+        accepts("CNF_XOR_NEG", &[], &[f, Word(0)], "(or (xor p q) (not p) q)");
+        accepts("CNF_XOR_NEG", &[], &[f, Word(1)], "(or (xor p q) p (not q))");
+        rejects("CNF_XOR_NEG", &[], &[f, Word(2)]);
+        rejects("CNF_XOR_NEG", &[], &[Term("(= p q)"), Word(0)]);
+    }
+
+    /// The published checker looks at the first two arguments only.
+    #[test]
+    fn exclusive_disjunction_of_three() {
+        rejects("CNF_XOR_POS", &[], &[Term("(xor p q r)"), Word(0)]);
+        rejects("CNF_XOR_NEG", &[], &[Term("(xor p q r)"), Word(0)]);
+    }
+
+    #[test]
+    fn choices() {
+        let f = Term("(ite c p q)");
+        accepts("CNF_ITE_POS", &[], &[f, Word(0)], "(or (not (ite c p q)) (not c) p)");
+        accepts("CNF_ITE_POS", &[], &[f, Word(1)], "(or (not (ite c p q)) c q)");
+        accepts("CNF_ITE_POS", &[], &[f, Word(2)], "(or (not (ite c p q)) p q)");
+        rejects("CNF_ITE_POS", &[], &[f, Word(3)]);
+        accepts("CNF_ITE_NEG", &[], &[f, Word(0)], "(or (ite c p q) (not c) (not p))");
+        accepts("CNF_ITE_NEG", &[], &[f, Word(1)], "(or (ite c p q) c (not q))");
+        accepts("CNF_ITE_NEG", &[], &[f, Word(2)], "(or (ite c p q) (not p) (not q))");
+        rejects("CNF_ITE_NEG", &[], &[f, Word(3)]);
+    }
+
+    /// The published checker makes clauses of the bit-vectors.
+    #[test]
+    fn choice_between_bit_vectors_is_no_formula() {
+        rejects("CNF_ITE_POS", &[], &[Term("(ite c a8 b8)"), Word(0)]);
+        rejects("CNF_ITE_NEG", &[], &[Term("(ite c a8 b8)"), Word(0)]);
+    }
+
+    #[test]
+    fn ite_eq() {
+        accepts("ITE_EQ", &[], &[Term("(ite c a8 b8)")], "(ite c (= (ite c a8 b8) a8) (= (ite c a8 b8) b8))");
+        accepts("ITE_EQ", &[], &[Term("(ite c p q)")], "(ite c (= (ite c p q) p) (= (ite c p q) q))");
+        rejects("ITE_EQ", &[], &[Term("(ite a1 a8 b8)")]);
+        rejects("ITE_EQ", &[], &[Term("(or p q)")]);
+    }
+}

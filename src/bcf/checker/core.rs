@@ -255,7 +255,147 @@ impl Checker<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::Param::{Term, Word};
-    use super::super::testing::{accepts, rejects};
+    use super::super::testing::{MiniProof, Param, accepts, concludes, rejects};
+    use super::*;
+    use crate::bcf::checker::CheckError;
+
+    #[test]
+    fn assume() {
+        let mut proof = MiniProof::new();
+        let bits = proof.step("ASSUME", &[], &[Term("a8")]);
+        proof.step("AND_INTRO", &[bits], &[]);
+        let error = proof.check(Policy::Strict).expect_err("no formula");
+        assert!(matches!(error, CheckError::Step { step: 0, rule: "ASSUME", .. }), "{error}");
+    }
+
+    #[test]
+    fn a_proof_ends_with_false() {
+        let mut proof = MiniProof::new();
+        let goal = proof.step("ASSUME", &[], &[Term("(and p (not p))")]);
+        let p = proof.step("AND_ELIM", &[goal], &[Word(0)]);
+        let not_p = proof.step("AND_ELIM", &[goal], &[Word(1)]);
+        assert_eq!(
+            proof.check(Policy::Strict),
+            Err(CheckError::Format(crate::bcf::proof::FormatError::Unused(1)))
+        );
+        proof.step("CONTRA", &[p, not_p], &[]);
+        assert_eq!(proof.check(Policy::Strict).map(|report| report.steps), Ok(4));
+
+        let mut proof = MiniProof::new();
+        let goal = proof.step("ASSUME", &[], &[Term("(and p (not p))")]);
+        proof.step("AND_ELIM", &[goal], &[Word(0)]);
+        assert_eq!(proof.check(Policy::Strict), Err(CheckError::NoRefutation(1)));
+    }
+
+    #[test]
+    fn evaluate() {
+        for (term, value) in [
+            ("(bvadd #200:8 #100:8)", "#44:8"),
+            ("(bvsub #0:8 #1:8 )", "#255:8"),
+            ("(bvmul #16:8 #16:8)", "#0:8"),
+            ("(bvneg #1:64)", "#18446744073709551615:64"),
+            ("(bvurem #7:8 #4:8)", "#3:8"),
+            ("(sign_extend 8 #128:8)", "#65408:16"),
+            ("(concat #1:8 #2:8)", "#258:16"),
+            ("(ite (bvslt #255:8 #0:8) #1:8 #2:8)", "#1:8"),
+            ("(ite #1:1 #1:8 #2:8)", "#1:8"),
+            ("(size 32 a8)", "#8:32"),
+            ("(from_bool true false true)", "#5:3"),
+            ("(xor true true true)", "true"),
+            ("(and (not false) (=> false true) (bit 7 #128:8))", "true"),
+        ] {
+            accepts("EVALUATE", &[], &[Term(term)], &format!("(= {term} {value})"));
+        }
+        rejects("EVALUATE", &[], &[Term("a8")]);
+        rejects("EVALUATE", &[], &[Term("(or true p)")]);
+        rejects("EVALUATE", &[], &[Term("(list bool true)")]);
+        rejects("EVALUATE", &[], &[Term("(concat #0:64 #0:64)")]);
+    }
+
+    /// The published checker leaves the shifted value as it is, or shifts by the amount modulo 64.
+    #[test]
+    fn evaluate_shifts_by_the_width_and_more() {
+        for amount in [8, 63, 64, 65, 255] {
+            for (operator, value) in [("bvshl", 0), ("bvlshr", 0), ("bvashr", 255)] {
+                let term = format!("({operator} #128:8 #{amount}:8)");
+                accepts("EVALUATE", &[], &[Term(&term)], &format!("(= {term} #{value}:8)"));
+            }
+        }
+    }
+
+    #[test]
+    fn evaluate_under_the_restrictions_of_the_published_checker() {
+        let errno = |term: &str, value: &str| {
+            let expected = format!("(= {term} {value})");
+            let by = |policy| concludes(policy, "EVALUATE", &[], &[Term(term)], &expected);
+            assert_eq!(by(Policy::Strict), Ok(true), "{term}");
+            by(Policy::Reference).expect_err("a restriction").errno()
+        };
+        assert_eq!(errno("(bvudiv #1:8 #0:8)", "#255:8"), libc::EINVAL);
+        assert_eq!(errno("(bvurem #1:8 (bvsub #3:8 #3:8))", "#1:8"), libc::EINVAL);
+        assert_eq!(errno("(bvnot #1:8)", "#254:8"), libc::EINVAL);
+        assert_eq!(errno("(repeat 2 #1:8)", "#257:16"), libc::EINVAL);
+        assert_eq!(errno("(bvneg #128:8)", "#128:8"), libc::EINVAL);
+        assert_eq!(errno("(bvsdiv #255:8 #1:8)", "#255:8"), libc::EOPNOTSUPP);
+        assert_eq!(errno("(= (sign_extend 64 #1:8) (sign_extend 64 #2:8))", "false"), libc::E2BIG);
+        let deep = (0..200).fold("true".to_owned(), |term, _| format!("(not {term})"));
+        assert_eq!(errno(&deep, "true"), libc::E2BIG);
+    }
+
+    #[test]
+    fn distinct_values() {
+        accepts("DISTINCT_VALUES", &[], &[Term("#1:8"), Term("#2:8")], "(not (= #1:8 #2:8))");
+        accepts("DISTINCT_VALUES", &[], &[Term("true"), Term("false")], "(not (= true false))");
+        rejects("DISTINCT_VALUES", &[], &[Term("#1:8"), Term("#1:8")]);
+        rejects("DISTINCT_VALUES", &[], &[Term("#1:8"), Term("#2:9")]);
+        rejects("DISTINCT_VALUES", &[], &[Term("#1:8"), Term("a8")]);
+    }
+
+    /// The published checker takes lists for constants, since their operation has the same code.
+    #[test]
+    fn lists_are_no_distinct_values() {
+        rejects("DISTINCT_VALUES", &[], &[Term("(list bv a8)"), Term("(list bv b8)")]);
+    }
+
+    #[test]
+    fn rewrite() {
+        accepts("REWRITE", &[], &[Word(14), Term("p")], "(= (not (not p)) p)");
+        accepts("REWRITE", &["(= p true)"], &[Word(16), Term("p")], "(= (not p) false)");
+        rejects("REWRITE", &["(= q true)"], &[Word(16), Term("p")]);
+        rejects("REWRITE", &[], &[Word(14), Term("a8")]);
+        rejects("REWRITE", &[], &[Word(14)]);
+        rejects("REWRITE", &[], &[Word(152), Term("p")]);
+        rejects("REWRITE", &[], &[]);
+    }
+
+    /// The published checker looks at the memory that such an id points to.
+    #[test]
+    fn rewrite_with_an_id_of_no_expression() {
+        rejects("REWRITE", &[], &[Word(14), Word(1 << 20)]);
+        rejects("REWRITE", &[], &[Word(0), Word(u32::MAX)]);
+    }
+
+    #[test]
+    fn rewrite_without_a_number_is_a_matter_of_trust() {
+        let by = |policy| concludes(policy, "REWRITE", &[], &[Word(0), Term("(= p q)")], "(= p q)");
+        assert_eq!(by(Policy::Reference), Ok(true));
+        assert_eq!(by(Policy::Strict).map_err(|error| error.errno()), Err(libc::EINVAL));
+        rejects("REWRITE", &[], &[Word(0), Term("a8")]);
+        rejects("REWRITE", &[], &[Word(0), Term("p"), Term("p")]);
+        rejects("REWRITE", &["p"], &[Word(0), Term("p")]);
+    }
+
+    /// From any goal, without a step of proper reasoning.
+    #[test]
+    fn a_trusted_rewrite_of_the_goal_to_false() {
+        let mut proof = MiniProof::new();
+        let goal = proof.step("ASSUME", &[], &[Term("p")]);
+        let trusted = proof.step("REWRITE", &[], &[Word(0), Term("(= p false)")]);
+        proof.step("EQ_RESOLVE", &[goal, trusted], &[]);
+        assert_eq!(proof.check(Policy::Reference).map(|report| report.trusted_rewrite), Ok(1));
+        let error = proof.check(Policy::Strict).expect_err("trust");
+        assert!(matches!(error, CheckError::Step { step: 1, rule: "REWRITE", .. }), "{error}");
+    }
 
     #[test]
     fn refl() {
@@ -263,5 +403,75 @@ mod tests {
         rejects("REFL", &[], &[Word(1 << 20)]);
         rejects("REFL", &[], &[Term("(list bv a8)")]);
         rejects("REFL", &["p"], &[Term("p")]);
+    }
+
+    #[test]
+    fn symm() {
+        accepts("SYMM", &["(= a8 b8)"], &[], "(= b8 a8)");
+        accepts("SYMM", &["(not (= a8 b8))"], &[], "(not (= b8 a8))");
+        rejects("SYMM", &["(bvult a8 b8)"], &[]);
+        rejects("SYMM", &["(not (bvult a8 b8))"], &[]);
+        rejects("SYMM", &["(= a8 b8)", "(= a8 b8)"], &[]);
+    }
+
+    #[test]
+    fn trans() {
+        accepts("TRANS", &["(= a8 b8)"], &[], "(= a8 b8)");
+        accepts("TRANS", &["(= a8 b8)", "(= b8 c8)", "(= c8 d8)"], &[], "(= a8 d8)");
+        rejects("TRANS", &["(= a8 b8)", "(= c8 b8)"], &[]);
+        rejects("TRANS", &["(= a8 b8)", "(= b8 c8)"], &[Word(0)]);
+        rejects("TRANS", &["p"], &[]);
+        rejects("TRANS", &[], &[]);
+    }
+
+    const fn header(code: u8, vlen: u8, params: u16) -> Param<'static> {
+        Word(code as u32 | (vlen as u32) << 8 | (params as u32) << 16)
+    }
+
+    #[test]
+    fn cong() {
+        let (ab, cd) = ("(= a8 b8)", "(= c8 d8)");
+        accepts("CONG", &[ab, cd], &[header(BCF_BV_ADD, 2, 8)], "(= (bvadd a8 c8) (bvadd b8 d8))");
+        accepts("CONG", &[ab], &[header(BCF_BV_EXTRACT, 1, 0x0700)], "(= (extract 7 0 a8) (extract 7 0 b8))");
+        accepts("CONG", &["(= p q)"], &[header(BCF_BOOL_NOT, 1, 0)], "(= (not p) (not q))");
+        rejects("CONG", &[ab, cd], &[header(BCF_BV_ADD, 2, 9)]);
+        rejects("CONG", &[ab, "(= c9 d9)"], &[header(BCF_BV_ADD, 2, 8)]);
+        rejects("CONG", &[ab, "p"], &[header(BCF_BV_ADD, 2, 8)]);
+        rejects("CONG", &[ab, cd], &[header(0x07, 2, 8)]);
+        rejects("CONG", &[], &[header(BCF_BOOL_CONST, 0, 1)]);
+        rejects("CONG", &[ab], &[]);
+    }
+
+    /// The arguments of a constant are its value, so that the ids of equal terms would make equal constants.
+    #[test]
+    fn cong_of_constants() {
+        rejects("CONG", &["(= a8 b8)"], &[header(BCF_BV_CONST, 1, 32)]);
+    }
+
+    /// The published checker takes the arguments that are too many from what the step before left in its buffer.
+    #[test]
+    fn cong_with_another_number_of_arguments() {
+        rejects("CONG", &["(= a8 b8)"], &[header(BCF_BV_ADD, 2, 8)]);
+        rejects("CONG", &["(= p q)", "(= p q)"], &[header(BCF_BOOL_NOT, 1, 0)]);
+        rejects("CONG", &["(= a8 b8)"], &[header(BCF_BV_VAR, 0, 8)]);
+    }
+
+    /// Lists are terms, but nothing is equal to a list.
+    #[test]
+    fn cong_of_lists() {
+        rejects("CONG", &["(= a8 b8)"], &[header(BCF_LIST_VAL, 1, 0)]);
+    }
+
+    #[test]
+    fn truth() {
+        accepts("TRUE_INTRO", &["(or p q)"], &[], "(= (or p q) true)");
+        rejects("TRUE_INTRO", &["p", "q"], &[]);
+        accepts("TRUE_ELIM", &["(= p true)"], &[], "p");
+        rejects("TRUE_ELIM", &["(= true p)"], &[]);
+        rejects("TRUE_ELIM", &["(= p q)"], &[]);
+        accepts("FALSE_INTRO", &["(not p)"], &[], "(= p false)");
+        rejects("FALSE_INTRO", &["p"], &[]);
+        accepts("FALSE_ELIM", &["(= p false)"], &[], "(not p)");
+        rejects("FALSE_ELIM", &["(= p true)"], &[]);
     }
 }

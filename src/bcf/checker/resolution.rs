@@ -166,3 +166,146 @@ pub(super) fn reordering(checker: &mut Checker<'_>, step: &Step<'_>) -> Result<F
     checker.scratch = reordered;
     Ok(fact)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Param::{Term, Word};
+    use super::super::testing::{MiniProof, Param, accepts, concludes, rejects};
+    use crate::bcf::checker::{CheckError, Policy, RuleError};
+
+    #[test]
+    fn resolution() {
+        let (positive, negative) = (Word(1), Word(0));
+        let p = Term("p");
+        accepts("RESOLUTION", &["(or q p)", "(or (not p) r)"], &[positive, p], "(or q r)");
+        accepts("RESOLUTION", &["(or q (not p))", "(or p r)"], &[negative, p], "(or q r)");
+        accepts("RESOLUTION", &["p", "(not p)"], &[positive, p], "false");
+        accepts("RESOLUTION", &["p", "(or (not p) q)"], &[positive, p], "q");
+        accepts("RESOLUTION", &["(or p p)", "(not p)"], &[positive, p], "p");
+        accepts(
+            "RESOLUTION",
+            &["(or p q)", "(not p)", "(or (not q) r (= a8 b8))"],
+            &[Word(3), p, Term("q")],
+            "(or r (= a8 b8))",
+        );
+        rejects("RESOLUTION", &["p"], &[positive]);
+        rejects("RESOLUTION", &["p", "(not p)"], &[positive]);
+        rejects("RESOLUTION", &["p", "(not p)"], &[Word(2), p]);
+        rejects("RESOLUTION", &["p", "(not p)"], &[positive, Term("a8")]);
+        rejects("RESOLUTION", &["p", "(not p)"], &[positive, Word(1 << 20)]);
+    }
+
+    #[test]
+    fn only_the_pivot_of_the_right_polarity_leaves() {
+        let p = Term("p");
+        accepts("RESOLUTION", &["(or q p)", "(or (not p) r)"], &[Word(0), p], "(or q p (not p) r)");
+        accepts("RESOLUTION", &["(or q p)", "(or p r)"], &[Word(1), p], "(or q p r)");
+        accepts("RESOLUTION", &["q", "r"], &[Word(1), p], "(or q r)");
+    }
+
+    #[test]
+    fn a_disjunction_can_be_a_literal() {
+        let pivot = Term("(or p q)");
+        accepts("RESOLUTION", &["(or p q)", "(or (not (or p q)) r)"], &[Word(1), pivot], "r");
+        accepts("RESOLUTION", &["(or (or p q) s)", "(not (or p q))"], &[Word(1), pivot], "s");
+        accepts(
+            "RESOLUTION",
+            &["(or p q)", "(or (not (or p q)) r)"],
+            &[Word(1), Term("s")],
+            "(or p q (not (or p q)) r)",
+        );
+    }
+
+    #[test]
+    fn long_chains_and_long_clauses() {
+        // 40 unit clauses leave nothing of the first clause.
+        let names: Vec<String> =
+            (0..40).map(|i| format!("{}{}", (b'p' + i % 8) as char, "x".repeat(i.into()))).collect();
+        let mut premises = vec![format!("(or {})", names.join(" "))];
+        premises.extend(names.iter().map(|name| format!("(not {name})")));
+        let premises: Vec<&str> = premises.iter().map(String::as_str).collect();
+        let mut params = vec![Word(u32::MAX), Word(0xff)];
+        params.extend(names.iter().map(|name| Term(name)));
+        accepts("RESOLUTION", &premises, &params, "false");
+        params[1] = Word(0x1ff);
+        rejects("RESOLUTION", &premises, &params);
+
+        let wide = format!("(or{})", " q".repeat(128));
+        let longest = format!("(or{})", " q".repeat(255));
+        let resolve = |other: &str| {
+            concludes(Policy::Strict, "RESOLUTION", &[&wide, other], &[Word(1), Term("p")], &longest)
+        };
+        assert_eq!(resolve(&format!("(or{})", " q".repeat(127))), Ok(true));
+        assert_eq!(resolve(&wide).map_err(|error: RuleError| error.errno()), Err(libc::E2BIG));
+    }
+
+    fn bytes(bytes: &[u8]) -> Vec<Param<'static>> {
+        let words = bytes.chunks(4).map(|chunk| {
+            let mut word = [0; 4];
+            word[..chunk.len()].copy_from_slice(chunk);
+            Word(u32::from_ne_bytes(word))
+        });
+        words.collect()
+    }
+
+    #[test]
+    fn factoring() {
+        let clause = &["(or p q p r q p)"];
+        accepts("FACTORING", clause, &bytes(&[3, 0, 2, 5, 2, 1, 4]), "(or p q r)");
+        accepts("FACTORING", clause, &bytes(&[2, 1, 4]), "(or p q p r p)");
+        accepts("FACTORING", &["(or p p)"], &bytes(&[2, 0, 1, 0]), "p");
+        for places in [
+            &[3, 0, 2, 1][..],   // not equal
+            &[2, 0, 6],          // past the end
+            &[2, 6, 7],          // likewise
+            &[2, 2, 0],          // not after the first
+            &[2, 1, 4, 2, 0, 2], // first places descend
+            &[1, 0, 0, 0],       // nothing to drop
+            &[0, 0, 0, 0],       // likewise
+            &[5, 0, 2, 5],       // cut off
+            &[2, 0, 2, 0, 1],    // something after the end
+        ] {
+            rejects("FACTORING", clause, &bytes(places));
+        }
+        rejects("FACTORING", clause, &[]);
+        rejects("FACTORING", &["(and p p)"], &bytes(&[2, 0, 1]));
+    }
+
+    fn halves(halves: &[u16]) -> Vec<Param<'static>> {
+        bytes(&halves.iter().flat_map(|half| half.to_ne_bytes()).collect::<Vec<u8>>())
+    }
+
+    #[test]
+    fn reordering() {
+        let clause = &["(or p q r)"];
+        accepts("REORDERING", clause, &[], "(or p q r)");
+        accepts("REORDERING", &["p"], &[], "p");
+        accepts("REORDERING", &["p"], &[Word(77)], "p");
+        accepts("REORDERING", clause, &halves(&[1, 0x0200]), "(or r q p)");
+        accepts("REORDERING", clause, &halves(&[2, 0x0200, 0x0001, 0]), "(or q r p)");
+        for swaps in
+            [&[1, 0x0300][..], &[1, 0x0003], &[2, 0x0200], &[1, 0x0200, 0, 0], &[0, 1], &[4, 0, 0, 0, 0, 0]]
+        {
+            rejects("REORDERING", clause, &halves(swaps));
+        }
+        rejects("REORDERING", &["p", "q"], &[]);
+    }
+
+    /// The clause that goes on unchanged has to outlive the one that it is.
+    #[test]
+    fn facts_that_are_the_same_are_used_apart() {
+        let mut proof = MiniProof::new();
+        let goal = proof.step("ASSUME", &[], &[Term("(and (not p) (not q))")]);
+        let not_p = proof.step("AND_ELIM", &[goal], &[Word(0)]);
+        let not_q = proof.step("AND_ELIM", &[goal], &[Word(1)]);
+        let split = proof.step("SPLIT", &[], &[Term("(or p q)")]);
+        let clause = proof.step("CNF_OR_POS", &[], &[Term("(or p q)")]);
+        let clause = proof.step("RESOLUTION", &[split, clause], &[Word(1), Term("(or p q)")]);
+        let clause = proof.step("REORDERING", &[clause], &[]);
+        let clause = proof.step("AND_INTRO", &[clause], &[]);
+        let rest = proof.step("RESOLUTION", &[clause, not_p, not_q], &[Word(3), Term("p"), Term("q")]);
+        proof.step("NOT_OR_ELIM", &[rest], &[Word(0)]);
+        let error = proof.check(Policy::Strict);
+        assert_eq!(error, Err(CheckError::NoRefutation(9)));
+    }
+}

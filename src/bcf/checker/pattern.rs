@@ -158,7 +158,7 @@ impl<'a> Compiler<'a> {
         }
         if let Some((index, param)) = self.arg(word)? {
             self.emit(Instr::Arg(index), 0, 0)?;
-            return Ok(matches!(param, Param::Any | Param::Bools | Param::Bvs));
+            return Ok(matches!(param, Param::Bools | Param::Bvs));
         }
         match (word, Self::number(word)) {
             ("true" | "false", _) => self.emit(Instr::Truth(word == "true"), 0, 0)?,
@@ -191,8 +191,8 @@ impl<'a> Compiler<'a> {
                 }
                 let args = self.terms - before;
                 if name == "ite" {
-                    if args != 3 {
-                        return Err(self.error("ite without three arguments"));
+                    if args != 3 || splice {
+                        return Err(self.error("ite of other than three terms"));
                     }
                     self.emit(Instr::Ite, args, 0)?;
                 } else {

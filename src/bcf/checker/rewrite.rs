@@ -5,6 +5,8 @@
 //! node that comes out is type-checked, which is what makes most instances with silly indices fail.
 //!
 //! Some instances are well typed and still false. Both policies reject them:
+//! - lists as arguments of any type: spliced, as the published checker does, an empty list beside one of two terms would shift
+//!   arguments, and `ITE_NOT_COND` would make `(ite (not p) x y)` equal to `(ite p x y)`;
 //! - `BV_MULT_SLT_MULT_1` and `_2` where the products do not fit, see [`product_fits`];
 //! - `BV_CONCAT_MERGE_CONST` where the merged constant does not fit 32 bits: the published checker computes it modulo 2^32 and
 //!   so makes, say, `(concat #b1 #x00000000)` equal to 0.
@@ -156,7 +158,7 @@ fn fits(arena: &Arena, param: Param, arg: ExprId, policy: Policy) -> bool {
         head.code == BCF_LIST_VAL && head.params == u16::from(kind)
     };
     match param {
-        Param::Any => true,
+        Param::Any => arena.kind(arg) != BCF_LIST,
         Param::Bool => arena.is_bool(arg),
         Param::Bv => arena.is_bv(arg),
         Param::Bit => arena.width(arg) == 1,
@@ -272,7 +274,7 @@ impl<'a> Machine<'a> {
             Instr::Ite => {
                 let args = self.terms.top(3);
                 let code = if self.arena.is_bool(args[1]) { BCF_BOOL_ITE } else { BCF_BV_ITE };
-                let term = node(self.arena, code, &spliced(self.arena, args)?)?;
+                let term = node(self.arena, code, args)?;
                 self.terms.replace(3, term);
             }
             Instr::Extract => {

@@ -12,7 +12,7 @@
 /// What an argument of a rewrite has to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Param {
-    /// Anything; a list is spliced where it is used.
+    /// A Boolean or a bit-vector.
     Any,
     Bool,
     /// A bit-vector of any width.

@@ -18,23 +18,58 @@ use crate::bcf::expr::{Arena, ExprId};
 const DISTINCT_VALUES: u16 = BCF_RULE_CORE | 3;
 const EQ_RESOLVE: u16 = BCF_RULE_BOOL | 5;
 
+/// Proofs of fewer words are not worth another way.
+const SMALL: usize = 256;
+
+/// What is done to terms before they become bits.
+#[derive(Clone, Copy)]
+struct Way {
+    /// Sums are put in one order. That makes most proofs smaller, but some additions harder to reason about.
+    sums: bool,
+    /// What facts say to be constant is put in everywhere.
+    constants: bool,
+}
+
+const WAYS: [Way; 4] = [
+    Way { sums: true, constants: false },
+    Way { sums: true, constants: true },
+    Way { sums: false, constants: false },
+    Way { sums: false, constants: true },
+];
+
 /// Tries the ways in turn and keeps the smallest proof.
 pub fn run(arena: &Arena, root: ExprId, limits: &Limits, deadline: Instant) -> Verdict {
-    let mut attempt = Attempt::new(arena, root);
-    if let Some(words) = attempt.direct() {
+    let mut plain = Attempt::new(arena, root);
+    if let Some(words) = plain.direct() {
         return Verdict::Proved(words);
     }
-    let with_constants = attempt.knowing_constants();
-    let verdict = attempt.refute(limits, deadline);
-    let Verdict::Proved(first) = verdict else { return verdict };
-    let second = with_constants.and_then(|mut attempt| match attempt.refute(limits, deadline) {
-        Verdict::Proved(words) => Some(words),
-        _ => None,
-    });
-    match second {
-        Some(second) if second.len() < first.len() => Verdict::Proved(second),
-        _ => Verdict::Proved(first),
+    let known = plain.known_constants();
+    let end = deadline.min(Instant::now() + limits.effort);
+    let mut best = Verdict::Unknown("the time was up".into());
+    for (at, way) in WAYS.iter().enumerate().filter(|(_, way)| !way.constants || !known.is_empty()) {
+        let now = Instant::now();
+        // A way that gets lost must leave time for the others; once there is a proof, only the time for making it smaller counts.
+        let until = match best {
+            Verdict::Proved(_) => end,
+            _ if at + 1 < WAYS.len() => now + deadline.saturating_duration_since(now).mul_f32(0.4),
+            _ => deadline,
+        };
+        if now >= until {
+            break;
+        }
+        let constants = if way.constants { &known[..] } else { &[] };
+        match (plain.clone().prepared(*way, constants).refute(limits, until), &best) {
+            (refuted @ Verdict::Refuted(_), _) => return refuted,
+            (Verdict::Proved(new), Verdict::Proved(old)) if new.len() >= old.len() => {}
+            (proved @ Verdict::Proved(_), _) => best = proved,
+            (unknown @ Verdict::Unknown(_), Verdict::Unknown(_)) => best = unknown,
+            (Verdict::Unknown(_), _) => {}
+        }
+        if matches!(&best, Verdict::Proved(words) if words.len() <= SMALL) {
+            break;
+        }
     }
+    best
 }
 
 #[derive(Clone)]
@@ -62,7 +97,7 @@ impl Attempt {
             b,
             root,
             facts,
-            norm: Normaliser::new(),
+            norm: Normaliser::new(true),
             bits: Bits::new(),
             cnf: Cnf::new(),
             next_var: 0,
@@ -119,8 +154,8 @@ impl Attempt {
         Fact { formula: equation.right, step: self.b.step(EQ_RESOLVE, &[fact.step, proof], &[]) }
     }
 
-    /// The same attempt with what facts say to be constant put in everywhere; `None` if they say nothing of the kind.
-    fn knowing_constants(&mut self) -> Option<Attempt> {
+    /// What facts say to be constant.
+    fn known_constants(&mut self) -> Vec<Equation> {
         let mut known = Vec::new();
         for fact in self.facts.clone() {
             let normal = self.normal_fact(fact);
@@ -130,13 +165,14 @@ impl Attempt {
                 known.push(self.b.says(normal.step, term, value));
             }
         }
-        if known.is_empty() {
-            return None;
-        }
-        let mut attempt = self.clone();
-        attempt.norm = Normaliser::new();
-        known.into_iter().for_each(|equation| attempt.norm.know(equation));
-        Some(attempt)
+        known
+    }
+
+    /// The attempt made ready for a way.
+    fn prepared(mut self, way: Way, constants: &[Equation]) -> Attempt {
+        self.norm = Normaliser::new(way.sums);
+        constants.iter().for_each(|equation| self.norm.know(equation.clone()));
+        self
     }
 
     fn refute(&mut self, limits: &Limits, deadline: Instant) -> Verdict {

@@ -80,14 +80,16 @@ impl Sum {
 /// Normal forms of terms under one set of known equalities.
 #[derive(Clone, Default)]
 pub struct Normaliser {
+    order_sums: bool,
     forms: FxHashMap<ExprId, Equation>,
     /// The sums that normal forms stand for.
     sums: FxHashMap<ExprId, Sum>,
 }
 
 impl Normaliser {
-    pub fn new() -> Normaliser {
-        Normaliser::default()
+    /// Puts sums in order if `order_sums`; otherwise additions stay where they are.
+    pub fn new(order_sums: bool) -> Normaliser {
+        Normaliser { order_sums, ..Normaliser::default() }
     }
 
     /// From now on a term (a variable, as a rule) is known to equal another.
@@ -246,7 +248,7 @@ impl Normaliser {
     }
 
     fn sum_of_node(&self, b: &Builder, term: ExprId, width: u8) -> Option<Sum> {
-        if width > 64 {
+        if width > 64 || !self.order_sums {
             return None;
         }
         let mask = low_mask(width);

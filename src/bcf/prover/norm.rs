@@ -444,10 +444,9 @@ fn build_sum(b: &mut Builder, sum: &Sum, width: u8) -> Option<ExprId> {
     total
 }
 
-/// A number as a sum of powers of two with signs, few of them (the non-adjacent form).
+/// A number as a sum of powers of two with signs, few of them (the non-adjacent form), modulo 2^width.
 fn signed_powers(coefficient: u64, width: u8) -> SmallVec<[(u8, bool); 4]> {
-    let mask = low_mask(width);
-    let mut rest = coefficient & mask;
+    let mut rest = u128::from(coefficient & low_mask(width));
     let mut powers = SmallVec::new();
     for power in 0..width {
         if rest & 1 != 0 {
@@ -455,10 +454,7 @@ fn signed_powers(coefficient: u64, width: u8) -> SmallVec<[(u8, bool); 4]> {
             powers.push((power, negative));
             rest = if negative { rest + 1 } else { rest - 1 };
         }
-        rest = rest >> 1 & mask >> (power + 1).min(63);
-        if rest == 0 {
-            break;
-        }
+        rest >>= 1;
     }
     powers
 }

@@ -213,10 +213,10 @@ impl Bv {
     fn shl_by(self, amount: u8) -> Bv {
         let (limbs, bits) = (usize::from(amount) / LIMB_BITS, usize::from(amount) % LIMB_BITS);
         let mut shifted = [0; LIMBS];
-        for i in limbs..LIMBS {
-            shifted[i] = self.limbs[i - limbs] << bits;
+        for (i, limb) in shifted.iter_mut().enumerate().skip(limbs) {
+            *limb = self.limbs[i - limbs] << bits;
             if bits > 0 && i > limbs {
-                shifted[i] |= self.limbs[i - limbs - 1] >> (LIMB_BITS - bits);
+                *limb |= self.limbs[i - limbs - 1] >> (LIMB_BITS - bits);
             }
         }
         Bv { limbs: shifted, ..self }.masked()
@@ -225,10 +225,10 @@ impl Bv {
     fn lshr_by(self, amount: u8) -> Bv {
         let (limbs, bits) = (usize::from(amount) / LIMB_BITS, usize::from(amount) % LIMB_BITS);
         let mut shifted = [0; LIMBS];
-        for i in 0..LIMBS - limbs {
-            shifted[i] = self.limbs[i + limbs] >> bits;
+        for (i, limb) in shifted.iter_mut().enumerate().take(LIMBS - limbs) {
+            *limb = self.limbs[i + limbs] >> bits;
             if bits > 0 && i + limbs + 1 < LIMBS {
-                shifted[i] |= self.limbs[i + limbs + 1] << (LIMB_BITS - bits);
+                *limb |= self.limbs[i + limbs + 1] << (LIMB_BITS - bits);
             }
         }
         Bv { limbs: shifted, ..self }

@@ -431,7 +431,7 @@ impl Arena {
     #[inline]
     pub fn bool_value(&self, id: ExprId) -> Option<bool> {
         let head = self.head(id);
-        (head.code == BCF_BOOL_CONST).then(|| head.params & 1 != 0)
+        (head.code == BCF_BOOL_CONST).then_some(head.params & 1 != 0)
     }
 
     pub fn is_variable(&self, id: ExprId) -> bool {

@@ -39,7 +39,7 @@ const WAYS: [Way; 4] = [
 
 /// Tries the ways in turn and keeps the smallest proof.
 pub fn run(arena: &Arena, root: ExprId, limits: &Limits, deadline: Instant) -> Verdict {
-    let mut plain = Attempt::new(arena, root);
+    let mut plain = Attempt::new(arena, root, limits.memory);
     if let Some(words) = plain.direct() {
         return Verdict::Proved(words);
     }
@@ -89,8 +89,8 @@ struct Attempt {
 }
 
 impl Attempt {
-    fn new(arena: &Arena, root: ExprId) -> Attempt {
-        let mut b = Builder::new(arena.clone());
+    fn new(arena: &Arena, root: ExprId, memory: usize) -> Attempt {
+        let mut b = Builder::new(arena.clone(), memory);
         let step = b.step(ASSUME, &[], &[Param::Expr(root)]);
         let facts = facts::split(&mut b, Fact { formula: root, step });
         Attempt {
@@ -250,8 +250,11 @@ impl Attempt {
     /// Defines every variable that is not defined yet: gates by their clauses, atoms by their normal forms.
     fn define(&mut self, deadline: Instant) -> Result<(), Verdict> {
         while self.next_var < self.cnf.vars() {
-            if self.next_var.is_multiple_of(256) && Instant::now() >= deadline {
+            if self.next_var.is_multiple_of(64) && Instant::now() >= deadline {
                 return Err(Verdict::Unknown("the time was up".into()));
+            }
+            if self.b.is_full(0) {
+                return Err(Verdict::Unknown("the condition takes more memory than allowed".into()));
             }
             let term = self.cnf.term(self.next_var);
             self.next_var += 1;

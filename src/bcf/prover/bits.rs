@@ -72,6 +72,9 @@ impl Bits {
                 if b.arena.is_bv(arg) { self.known.get(&arg)?.clone() } else { Some(Equation::trivial(arg)) }
             })
             .collect();
+        if b.is_full(circuit_words(b, id)) {
+            return None;
+        }
         let over_bits = match args.is_empty() {
             true => Equation::trivial(id),
             false => b.cong(head.code, head.params, &forms?)?,
@@ -80,6 +83,19 @@ impl Bits {
         let blasted = b.claim(BITBLAST, over_bits.right, bits.id);
         Some(over_bits.then(&blasted))
     }
+}
+
+/// About how many words the circuit of an operator takes.
+fn circuit_words(b: &Builder, id: ExprId) -> usize {
+    const WORDS_A_GATE: usize = 16;
+    let args = b.arena.args(id);
+    let width = usize::from(b.arena.width(id).max(args.first().map_or(0, |&arg| b.arena.width(arg))));
+    let layers = match b.arena.code(id) {
+        BCF_BV_MUL => width * args.len(),
+        BCF_BV_SHL | BCF_BV_LSHR | BCF_BV_ASHR => 8,
+        _ => args.len().max(1),
+    };
+    width * layers * WORDS_A_GATE
 }
 
 /// Rewrites an operator that BITBLAST does not take.

@@ -82,6 +82,9 @@ pub const BITBLAST: u16 = BCF_RULE_BV | 1;
 pub const POLY_NORM: u16 = BCF_RULE_BV | 2;
 pub const POLY_NORM_EQ: u16 = BCF_RULE_BV | 3;
 
+/// What a word of a term costs in all: itself, its place in the table, the steps and clauses that are about it.
+const BYTES_A_WORD: usize = 64;
+
 /// The proof under construction.
 #[derive(Clone)]
 pub struct Builder {
@@ -90,11 +93,20 @@ pub struct Builder {
     closed: Evaluator,
     steps: Vec<Step>,
     index: FxHashMap<Step, StepId>,
+    /// Words of terms at which making more ends.
+    max_words: usize,
 }
 
 impl Builder {
-    pub fn new(arena: Arena) -> Builder {
-        Builder { arena, closed: Evaluator::new(), steps: Vec::new(), index: FxHashMap::default() }
+    /// `memory` is the number of bytes that terms and steps may take, roughly.
+    pub fn new(arena: Arena, memory: usize) -> Builder {
+        let max_words = arena.len() + memory / BYTES_A_WORD;
+        Builder { arena, closed: Evaluator::new(), steps: Vec::new(), index: FxHashMap::default(), max_words }
+    }
+
+    /// Whether there is no room for `words` more words of terms.
+    pub fn is_full(&self, words: usize) -> bool {
+        self.arena.len().saturating_add(words) > self.max_words
     }
 
     /// A step, or the one that is there already.

@@ -20,6 +20,8 @@ mod facts;
 mod norm;
 pub mod sat;
 mod slices;
+#[cfg(test)]
+mod tests;
 
 use std::time::{Duration, Instant};
 

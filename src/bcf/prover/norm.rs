@@ -125,7 +125,7 @@ impl Normaliser {
 
     /// A rewriting step that does not care for the arguments' normal forms, mostly because it drops an argument.
     fn early(&mut self, b: &mut Builder, id: ExprId, depth: u32) -> Option<Equation> {
-        if depth >= MAX_DEPTH {
+        if depth >= MAX_DEPTH || b.is_full(0) {
             return None;
         }
         let args: SmallVec<[ExprId; 4]> = b.arena.args(id).into();
@@ -163,7 +163,7 @@ impl Normaliser {
         if let Some(known) = self.forms.get(&form.right).filter(|_| form.right != id) {
             return form.then(known);
         }
-        if depth >= MAX_DEPTH || is_leaf(head.code) {
+        if depth >= MAX_DEPTH || is_leaf(head.code) || b.is_full(0) {
             return form;
         }
         match self.rewrite(b, form.right) {

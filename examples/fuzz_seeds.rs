@@ -1,6 +1,8 @@
 //! Writes seeds for the fuzz targets: `fuzz_seeds DIRECTORY OBJECT...` fills `attr`, `btf` and `program` in the directory
-//! from BPF objects, and from calls that make sense together.
+//! from BPF objects, and from calls that make sense together, and `bcf_proof`, `bcf_request` and `bcf_smtlib` from conditions.
 
+#[path = "fuzz_seeds/bcf.rs"]
+mod bcf;
 #[allow(dead_code)]
 #[path = "diff_fuzz/btf.rs"]
 mod blob;
@@ -69,7 +71,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let mut seeds = Seeds { directory, count: 0 };
-    let outcome = calls(&mut seeds).and_then(|()| {
+    let outcome = calls(&mut seeds).and_then(|()| bcf::all(&mut seeds)).and_then(|()| {
         arguments.try_for_each(|path| {
             of_object(&path, &mut seeds).map_err(|error| format!("{}: {error}", path.display()).into())
         })

@@ -69,7 +69,6 @@ const fn step(rule: u32, premises: u32, params: u32) -> u32 {
 const AND: u32 = 0x01;
 const NOT: u32 = 0x81;
 const BOOL_VAR: u32 = 0x19;
-const FALSE: u32 = 0x09;
 
 /// `b and not b`, its expressions with the conjunction at word 3.
 const CONTRADICTION: &[u32] = &[node(BOOL_VAR, 0, 0), node(NOT, 1, 0), 0, node(AND, 2, 0), 0, 1];

@@ -7,4 +7,5 @@ pub mod descriptors;
 pub mod format;
 pub mod memory;
 pub mod mutate;
+pub mod smt;
 pub mod world;

@@ -253,6 +253,85 @@ fn proofs_and_conditions_are_shown() {
 }
 
 #[test]
+fn conditions_are_proved() {
+    let scratch = Scratch::new();
+    let out = scratch.path("out.bcf");
+    let printed = expect(0, &["prove", &example(), "-o", &out]);
+    assert!(printed.starts_with("proved: the condition cannot be met"), "{printed}");
+    expect(0, &["check", "--goal", &example(), &out]);
+    expect(0, &["check", "--policy", "reference", &out]);
+
+    // A condition that can be met, and one that cannot.
+    let both = scratch.words("both", &request(0, 3));
+    let rows = json_lines(&expect(0, &["prove", "--json", "-o", &out, &both]));
+    let fields =
+        |row: &Value| format!("{} {} {}", row["request"], row["verdict"], row["condition"]).replace('"', "");
+    assert_eq!(fields(&rows[0]), "0 proved refine");
+    assert_eq!(rows[0]["bytes"], std::fs::metadata(&out).unwrap().len());
+    assert_eq!(rows[0]["proof"], out.as_str());
+    expect(0, &["check", "--goal", &both, &out]);
+    expect(1, &["check", "--goal", &both, "--cond", "path", &out]);
+    let printed = expect(1, &["prove", "--cond", "path", &both]);
+    assert_eq!(printed, "refuted: the path condition is met by\n    b0 = true\n");
+    assert!(
+        expect(0, &["prove", &scratch.words("path", &request(3, 0))])
+            .starts_with("proved: the path condition")
+    );
+
+    let recording = [&[8], &request(0, 3)[..], &[8], &request(0, -1), &[8], &request(3, -1)].concat();
+    let recording = scratch.words("recording", &recording);
+    let rows = json_lines(&expect(1, &["prove", "--json", "-o", &out, &recording]));
+    assert_eq!(
+        rows.iter().map(fields).collect::<Vec<_>>(),
+        ["0 proved refine", "1 refuted path", "2 proved path"]
+    );
+    assert_eq!(rows[2]["proof"], format!("{out}.2"));
+    assert!(rows[1]["proof"].is_null() && !Path::new(&format!("{out}.1")).exists());
+    expect(0, &["check", &format!("{out}.0"), &format!("{out}.2")]);
+    expect(0, &["prove", "--request", "2", &recording]);
+}
+
+#[test]
+fn models_have_the_names_of_the_text() {
+    let scratch = Scratch::new();
+    let text = scratch.bytes(
+        "text",
+        b"(declare-const index (_ BitVec 64)) (declare-const |a b| Bool)
+          (assert (and |a b| (= index #x0000000000000abc)))",
+    );
+    let rows = json_lines(&expect(1, &["prove", "--smt", "--json", &text]));
+    assert_eq!(rows[0]["verdict"], "refuted");
+    let model = rows[0]["model"].as_array().unwrap();
+    let value = |name: &str| model.iter().find(|assignment| assignment["name"] == name).unwrap();
+    assert_eq!((&value("index")["value"], &value("index")["width"]), (&"0xabc".into(), &64.into()));
+    assert_eq!(value("a b")["value"], "true");
+}
+
+#[test]
+fn what_cannot_be_proved_has_its_status() {
+    let scratch = Scratch::new();
+    // The factors of a large prime: an hour's work, and one second to give up.
+    let hard = scratch.bytes(
+        "hard",
+        b"(declare-const x (_ BitVec 64)) (declare-const y (_ BitVec 64))
+          (assert (= (bvmul x y) (_ bv18446744073709551557 64)))
+          (assert (bvult x #x0000000100000000)) (assert (bvult y #x0000000100000000))
+          (assert (bvugt x #x0000000000000001)) (assert (bvugt y #x0000000000000001))",
+    );
+    let printed = expect(3, &["prove", "--timeout", "0.5", &hard]);
+    assert!(printed.starts_with("unknown: the condition, after"), "{printed}");
+    let good = scratch.words("good", &request(3, -1));
+    let unwritable = scratch.path("no/such/folder");
+    assert!(expect(2, &["prove", "-o", &unwritable, &good]).contains("cannot be written"));
+    let proof = scratch.words("proof", &proof(CONTRADICTION, STEPS));
+    assert!(expect(2, &["prove", &proof]).contains("is a proof"));
+    for bytes in [&b"noise"[..], b"(assert", b"", &[0; 64]] {
+        expect(2, &["prove", &scratch.bytes("noise", bytes)]);
+    }
+    assert!(expect(2, &["prove", "--cond", "refine", &good]).contains("has no refine condition"));
+}
+
+#[test]
 fn usage_errors_are_status_2() {
     for arguments in [
         &["check"][..],
@@ -260,11 +339,14 @@ fn usage_errors_are_status_2() {
         &["check", "--policy", "lax", "x"],
         &["check", "--cond", "path", "x"],
         &["show", "--smt", "--json", "x"],
+        &["prove"],
+        &["prove", "a", "b"],
+        &["prove", "--timeout", "-1", "x"],
         &["fly"],
     ] {
         expect(2, arguments);
     }
-    for command in ["check", "show"] {
+    for command in ["check", "show", "prove"] {
         assert!(expect(0, &[command, "--help"]).contains("Example:"));
     }
 }

@@ -206,9 +206,12 @@ pub struct StepText<'a> {
     pub arena: &'a Arena,
     /// From the raw ids in the parameters to nodes of `arena`.
     pub ids: &'a IdMap,
-    /// Of each term among the parameters.
+    /// Of each term among the parameters, which are `@t` once they take more than a few times the size.
     pub bounds: Bounds,
 }
+
+/// Sizes of a term after which a step's parameters are cut.
+const STEP_SIZES: usize = 4;
 
 /// What a step's parameters are.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -247,13 +250,15 @@ impl Params {
 impl fmt::Display for StepText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rule = rules::name(self.step.head.rule);
-        write!(f, "#{} {rule} (", self.number)?;
+        let out = &mut Counted { inner: f, written: 0 };
+        write!(out, "#{} {rule} (", self.number)?;
         for (i, premise) in self.step.premises.iter().enumerate() {
-            write!(f, "{}@p{premise}", separator(i))?;
+            write!(out, "{}@p{premise}", separator(i))?;
         }
-        f.write_str(") (")?;
-        self.write_params(f, Params::of(rule))?;
-        f.write_char(')')
+        out.write_str(") (")?;
+        out.written = 0;
+        self.write_params(out, Params::of(rule))?;
+        out.write_char(')')
     }
 }
 
@@ -262,7 +267,7 @@ fn separator(i: usize) -> &'static str {
 }
 
 impl StepText<'_> {
-    fn write_params(&self, f: &mut fmt::Formatter<'_>, kind: Params) -> fmt::Result {
+    fn write_params(&self, f: &mut Counted<'_, '_>, kind: Params) -> fmt::Result {
         let polarity_words = self.step.premises.len().saturating_sub(1).div_ceil(32);
         for (i, &param) in self.step.params.iter().enumerate() {
             f.write_str(separator(i))?;
@@ -280,10 +285,12 @@ impl StepText<'_> {
         Ok(())
     }
 
-    fn write_term(&self, f: &mut fmt::Formatter<'_>, raw: u32) -> fmt::Result {
+    fn write_term(&self, f: &mut Counted<'_, '_>, raw: u32) -> fmt::Result {
         match self.ids.get(raw) {
-            Some(id) => write!(f, "{}", Term { arena: self.arena, id, bounds: self.bounds }),
-            None => write!(f, "@t{raw}"),
+            Some(id) if f.written < STEP_SIZES * self.bounds.size => {
+                write!(f, "{}", Term { arena: self.arena, id, bounds: self.bounds })
+            }
+            _ => write!(f, "@t{raw}"),
         }
     }
 }
@@ -294,7 +301,7 @@ fn rewrite_name(number: u32) -> &'static str {
 }
 
 /// A header word, as what it makes of its arguments.
-fn write_operator(f: &mut fmt::Formatter<'_>, word: u32) -> fmt::Result {
+fn write_operator(f: &mut impl Write, word: u32) -> fmt::Result {
     let head: BcfExpr = bytemuck::cast(word);
     let name = op_of(head.code).map_or("unknown", |op| op.name);
     match head.params {

@@ -1,6 +1,7 @@
 //! Work on all cores.
 
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -25,7 +26,7 @@ pub fn in_parallel<I: Sync, O: Send>(
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     items.get(i).map(|item| (i, item))
                 } {
-                    let result = work(item);
+                    let Ok(result) = catch_unwind(AssertUnwindSafe(|| work(item))) else { continue };
                     let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     results[i] = Some(result);
                 }

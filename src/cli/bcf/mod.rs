@@ -2,7 +2,7 @@
 
 mod check;
 mod input;
-
+mod prove;
 mod show;
 
 use std::process::ExitCode;
@@ -19,7 +19,7 @@ pub struct Bcf {
 #[derive(Subcommand)]
 enum Command {
     Check(check::Check),
-
+    Prove(prove::Prove),
     Show(show::Show),
 }
 
@@ -36,7 +36,7 @@ impl Bcf {
     pub fn run(self) -> ExitCode {
         match self.command {
             Command::Check(check) => check.run(),
-
+            Command::Prove(prove) => prove.run(),
             Command::Show(show) => show.run(),
         }
     }

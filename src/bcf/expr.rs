@@ -5,12 +5,12 @@
 //! stand before the node that uses them, so ids ascend from leaves to roots, which makes every bottom-up computation a plain loop.
 
 use std::fmt;
-use std::hash::Hasher;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
 
 use bpftwin_uapi::bcf::*;
 use bytemuck::{Pod, Zeroable};
 use hashbrown::HashTable;
-use rustc_hash::FxHasher;
 
 /// Id of a node: the word index of its header in the [`Arena`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
@@ -166,6 +166,7 @@ impl IdMap {
 pub struct Arena {
     words: Vec<u32>,
     table: HashTable<ExprId>,
+    keys: HashKeys,
     true_id: ExprId,
     false_id: ExprId,
 }
@@ -186,13 +187,27 @@ fn header(code: u8, params: u16, vlen: usize) -> u32 {
     u32::from(code) | (vlen as u32) << 8 | u32::from(params) << 16
 }
 
-fn hash_node(header: u32, args: &[u32]) -> u64 {
-    let mut hasher = FxHasher::default();
-    hasher.write_u32(header);
-    for &arg in args {
-        hasher.write_u32(arg);
+/// Keys of [`hash_node`], which differ from run to run: files that are made to collide do not.
+type HashKeys = [u64; 2];
+
+static HASH_KEYS: LazyLock<HashKeys> = LazyLock::new(|| [0, 1].map(|i| RandomState::new().hash_one(i)));
+
+/// Hash of a node: multiplications that are folded to 64 bits, one for two arguments.
+#[inline]
+fn hash_node(keys: HashKeys, header: u32, args: &[u32]) -> u64 {
+    let fold = |hash: u64, words: u64| {
+        let product = u128::from(hash ^ words) * u128::from(keys[1] | 1);
+        product as u64 ^ (product >> 64) as u64
+    };
+    let mut hash = fold(keys[0], header.into());
+    let mut pairs = args.chunks_exact(2);
+    for pair in &mut pairs {
+        hash = fold(hash, u64::from(pair[0]) | u64::from(pair[1]) << 32);
     }
-    hasher.finish()
+    for &arg in pairs.remainder() {
+        hash = fold(hash, arg.into());
+    }
+    hash
 }
 
 /// The node's words: header and arguments. `id` must be a node's.
@@ -213,8 +228,8 @@ impl Arena {
 
     /// An arena whose nodes stand in `words` and are yet to be entered.
     fn over(words: Vec<u32>) -> Arena {
-        let table = HashTable::with_capacity(words.len() / 4);
-        Arena { words, table, true_id: ExprId(NO_NODE), false_id: ExprId(NO_NODE) }
+        let table = HashTable::with_capacity(words.len() / 2);
+        Arena { words, table, keys: *HASH_KEYS, true_id: ExprId(NO_NODE), false_id: ExprId(NO_NODE) }
     }
 
     fn add_truths(&mut self) {
@@ -228,7 +243,10 @@ impl Arena {
     /// # Errors
     /// The first bad node (the published checker answers EINVAL).
     pub fn parse(words: &[u32]) -> Result<(Arena, IdMap), ExprError> {
-        let mut arena = Arena::over(words.to_vec());
+        // Rules will make more terms.
+        let mut nodes = Vec::with_capacity(words.len() * 3 / 2);
+        nodes.extend_from_slice(words);
+        let mut arena = Arena::over(nodes);
         let mut map = vec![NO_NODE; words.len()];
         let mut at = 0;
         while at < words.len() {
@@ -263,14 +281,14 @@ impl Arena {
         if is_variable(node[0] as u8) {
             return new;
         }
-        let hash = hash_node(node[0], &node[1..]);
-        let words = &self.words;
+        let (words, keys) = (&self.words, self.keys);
+        let hash = hash_node(keys, node[0], &node[1..]);
         match self.table.entry(
             hash,
             |&id| node_words(words, id) == node,
             |&id| {
                 let node = node_words(words, id);
-                hash_node(node[0], &node[1..])
+                hash_node(keys, node[0], &node[1..])
             },
         ) {
             hashbrown::hash_table::Entry::Occupied(entry) => *entry.get(),
@@ -314,7 +332,7 @@ impl Arena {
     pub fn find(&self, code: u8, params: u16, args: &[ExprId]) -> Option<ExprId> {
         let args: &[u32] = bytemuck::cast_slice(args);
         let header = header(code, params, args.len());
-        let hash = hash_node(header, args);
+        let hash = hash_node(self.keys, header, args);
         self.table
             .find(hash, |&id| {
                 let node = node_words(&self.words, id);

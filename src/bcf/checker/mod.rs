@@ -120,7 +120,7 @@ pub struct Checker<'a> {
 }
 
 /// Words of terms and of clauses for each word of the proof, and what small proofs get in any case.
-const ROOM: (usize, usize) = (16, 1 << 20);
+const ROOM: (usize, usize) = (8, 1 << 20);
 /// Visits of nodes, likewise.
 const FUEL: (u64, u64) = (256, 1 << 20);
 

@@ -93,7 +93,7 @@ impl Attempt {
         let mut b = Builder::new(arena.clone(), memory);
         let step = b.step(ASSUME, &[], &[Param::Expr(root)]);
         let facts = facts::split(&mut b, Fact { formula: root, step });
-        Attempt {
+        let mut attempt = Attempt {
             b,
             root,
             facts,
@@ -103,6 +103,36 @@ impl Attempt {
             next_var: 0,
             atoms: Vec::new(),
             opaque: FxHashSet::default(),
+        };
+        attempt.slice_facts();
+        attempt
+    }
+
+    /// Adds what follows for the slices of an extended value that is known: `(zero_extend x) = c` says what `x` is, and that the
+    /// upper bits of `c` are zero.
+    fn slice_facts(&mut self) {
+        for fact in self.facts.clone() {
+            let fact = self.normal_fact(fact);
+            let Some((term, value)) = constant_equality(&self.b, fact.formula) else { continue };
+            if self.b.arena.code(term) != BCF_BV_ZERO_EXTEND {
+                continue;
+            }
+            let (width, inner) = (self.b.arena.width(term), self.b.arena.width(self.b.arena.args(term)[0]));
+            let known = self.b.says(fact.step, term, value);
+            for (high, low) in [(inner - 1, 0), (width - 1, inner)] {
+                let params = u16::from(high) << 8 | u16::from(low);
+                let Some(slice) = self.b.cong(BCF_BV_EXTRACT, params, std::slice::from_ref(&known)) else {
+                    continue;
+                };
+                let [left, right] = [slice.left, slice.right].map(|side| self.norm.norm(&mut self.b, side));
+                let equation = self.b.symm(&left).then(&slice).then(&right);
+                if equation.is_trivial() {
+                    continue;
+                }
+                let step = self.b.prove(&equation);
+                let formula = self.b.arena.eq(equation.left, equation.right);
+                self.facts.push(Fact { formula, step });
+            }
         }
     }
 
@@ -114,10 +144,15 @@ impl Attempt {
         for fact in self.facts.clone() {
             let fact = match constant_equality(&self.b, fact.formula) {
                 Some(_) => fact,
+                None if unequal_constants(&self.b, fact.formula).is_some() => fact,
                 None => self.normal_fact(fact),
             };
             if self.b.arena.bool_value(fact.formula) == Some(false) {
                 proofs.push(fact.step);
+            }
+            if let Some(values) = unequal_constants(&self.b, fact.formula) {
+                let distinct = self.b.step(DISTINCT_VALUES, &[], &values.map(Param::Expr));
+                proofs.push(self.b.step(CONTRA, &[fact.step, distinct], &[]));
             }
             let Some((left, right)) = constant_equality(&self.b, fact.formula) else { continue };
             let equation = self.b.says(fact.step, left, right);
@@ -341,4 +376,10 @@ fn is_unknown(b: &Builder, term: ExprId) -> bool {
 fn constant_equality(b: &Builder, formula: ExprId) -> Option<(ExprId, ExprId)> {
     let [x, y] = b.arena.match_op::<2>(formula, BCF_BOOL_EQ)?;
     (b.arena.bv_value(x).is_some() != b.arena.bv_value(y).is_some()).then_some((x, y))
+}
+
+/// The sides of an equality of two constants that are not equal.
+fn unequal_constants(b: &Builder, formula: ExprId) -> Option<[ExprId; 2]> {
+    let [x, y] = b.arena.match_op::<2>(formula, BCF_BOOL_EQ)?;
+    (x != y && b.arena.bv_value(x).is_some() && b.arena.bv_value(y).is_some()).then_some([x, y])
 }

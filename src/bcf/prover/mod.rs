@@ -20,6 +20,7 @@ mod facts;
 mod norm;
 pub mod sat;
 mod slices;
+mod sums;
 #[cfg(test)]
 mod tests;
 

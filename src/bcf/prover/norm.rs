@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use super::builder::{ABSORB, ACI_NORM, Builder, Equation, POLY_NORM, POLY_NORM_EQ, TRUE_ELIM};
 use super::slices;
+use super::sums::{self, Sum};
 use crate::bcf::expr::{ExprId, low_mask};
 
 /// Rewrites follow one another at most this deep.
@@ -48,34 +49,8 @@ const BV_ULT_ZERO_2: u32 = 128;
 const BV_ULT_SELF: u32 = 129;
 const BV_LT_SELF: u32 = 130;
 const BV_ULT_ONE: u32 = 139;
-const BV_ZERO_EXTEND_EQ_CONST_1: u32 = 144;
 const BV_ZERO_EXTEND_ULT_CONST_1: u32 = 146;
 const BV_ZERO_EXTEND_ULT_CONST_2: u32 = 147;
-
-/// A sum of multiples of terms, modulo 2^width; width up to 64.
-#[derive(Clone, Default, Debug)]
-struct Sum {
-    /// By ascending id; no coefficient is 0.
-    terms: SmallVec<[(ExprId, u64); 4]>,
-    constant: u64,
-}
-
-impl Sum {
-    fn add(&mut self, other: &Sum, factor: u64, mask: u64) {
-        for &(term, coefficient) in &other.terms {
-            let coefficient = coefficient.wrapping_mul(factor);
-            match self.terms.binary_search_by_key(&term, |&(term, _)| term) {
-                Ok(at) => self.terms[at].1 = self.terms[at].1.wrapping_add(coefficient),
-                Err(at) => self.terms.insert(at, (term, coefficient)),
-            }
-        }
-        for (_, coefficient) in &mut self.terms {
-            *coefficient &= mask;
-        }
-        self.terms.retain(|(_, coefficient)| *coefficient != 0);
-        self.constant = self.constant.wrapping_add(other.constant.wrapping_mul(factor)) & mask;
-    }
-}
 
 /// Normal forms of terms under one set of known equalities.
 #[derive(Clone, Default)]
@@ -241,7 +216,7 @@ impl Normaliser {
     fn rewrite_sum(&mut self, b: &mut Builder, term: ExprId) -> Option<Equation> {
         let width = b.arena.width(term);
         let sum = self.sum_of_node(b, term, width)?;
-        let ordered = build_sum(b, &sum, width)?;
+        let ordered = sums::build(b, &sum, width)?;
         // The multiples that a sum is built of are sums too.
         self.sums.insert(ordered, sum);
         (ordered != term).then(|| b.claim(POLY_NORM, term, ordered))
@@ -335,15 +310,6 @@ impl Normaliser {
             (None, None) if x > y && !self.sums.contains_key(&x) && !self.sums.contains_key(&y) => {
                 b.rewrite(EQ_SYMM, &[x, y])
             }
-            (None, Some(value)) if b.arena.code(x) == BCF_BV_ZERO_EXTEND => {
-                let inner = b.arena.args(x)[0];
-                let (extension, bits) = (b.arena.head(x).params_high().into(), b.arena.width(y).into());
-                let low = u32::from(b.arena.width(inner)) - 1;
-                let args = [extension, bits, low, low + 1, bits - 1].map(|value| b.int(value));
-                let constant = b.int(u32::try_from(value).ok()?);
-                let [extension, bits, low, _, top] = args;
-                b.rewrite(BV_ZERO_EXTEND_EQ_CONST_1, &[inner, extension, constant, bits, low, top])
-            }
             _ => None,
         }
     }
@@ -371,7 +337,7 @@ impl Normaliser {
             opposite.add(&difference, mask, mask);
             difference = opposite;
         }
-        let (left, right) = split_equation(b, &difference, width)?;
+        let (left, right) = sums::split_equation(b, &difference, width)?;
         if (left, right) == (x, y) {
             return None;
         }
@@ -400,78 +366,6 @@ fn is_leaf(code: u8) -> bool {
 
 fn is_constant(b: &Builder, term: ExprId) -> bool {
     matches!(b.arena.code(term), BCF_BV_CONST | BCF_BOOL_CONST)
-}
-
-/// The terms of a sum: `a + b - c + 5`, every coefficient as a sum of shifted terms.
-fn build_sum(b: &mut Builder, sum: &Sum, width: u8) -> Option<ExprId> {
-    let mask = low_mask(width);
-    let params = u16::from(width);
-    let (mut plus, mut minus): (SmallVec<[ExprId; 8]>, SmallVec<[ExprId; 8]>) = Default::default();
-    for &(term, coefficient) in &sum.terms {
-        for (power, negative) in signed_powers(coefficient, width) {
-            let part = if power == 0 {
-                term
-            } else {
-                let by = b.arena.bv_const(width, power.into());
-                b.arena.intern(BCF_BV_SHL, params, &[term, by])
-            };
-            if negative { minus.push(part) } else { plus.push(part) }
-        }
-    }
-    let add = |b: &mut Builder, total: Option<ExprId>, part: ExprId| {
-        Some(match total {
-            Some(total) => b.arena.intern(BCF_BV_ADD, params, &[total, part]),
-            None => part,
-        })
-    };
-    let mut total = None;
-    for part in plus {
-        total = add(b, total, part);
-    }
-    let mut constant = sum.constant & mask;
-    for part in minus {
-        let from = match total {
-            Some(total) => total,
-            // `5 - x` rather than `0 - x + 5`.
-            None => b.arena.bv_const(width, std::mem::take(&mut constant)),
-        };
-        total = Some(b.arena.intern(BCF_BV_SUB, params, &[from, part]));
-    }
-    if constant != 0 || total.is_none() {
-        let constant = b.arena.bv_const(width, constant);
-        total = add(b, total, constant);
-    }
-    total
-}
-
-/// A number as a sum of powers of two with signs, few of them (the non-adjacent form), modulo 2^width.
-fn signed_powers(coefficient: u64, width: u8) -> SmallVec<[(u8, bool); 4]> {
-    let mut rest = u128::from(coefficient & low_mask(width));
-    let mut powers = SmallVec::new();
-    for power in 0..width {
-        if rest & 1 != 0 {
-            let negative = rest & 3 == 3 && power + 1 < width;
-            powers.push((power, negative));
-            rest = if negative { rest + 1 } else { rest - 1 };
-        }
-        rest >>= 1;
-    }
-    powers
-}
-
-/// A sum that is to be 0, as two sides: what is subtracted, and the constant, go to the right.
-fn split_equation(b: &mut Builder, sum: &Sum, width: u8) -> Option<(ExprId, ExprId)> {
-    let mask = low_mask(width);
-    let opposite = |value: u64| value.wrapping_neg() & mask;
-    let (mut left, mut right) = (Sum::default(), Sum { constant: opposite(sum.constant), ..Sum::default() });
-    for &(term, coefficient) in &sum.terms {
-        if coefficient > mask >> 1 && sum.terms.len() > 1 {
-            right.terms.push((term, opposite(coefficient)));
-        } else {
-            left.terms.push((term, coefficient));
-        }
-    }
-    Some((build_sum(b, &left, width)?, build_sum(b, &right, width)?))
 }
 
 /// `x <u y` where it is never true.

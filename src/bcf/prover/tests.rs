@@ -1,9 +1,13 @@
 use bpftwin_uapi::bcf::*;
 use proptest::prelude::*;
 
+use super::builder::{self, Builder};
+use super::norm::Normaliser;
 use super::{Limits, Verdict, prove};
+use crate::bcf::checker::{self, Policy};
 use crate::bcf::eval::{Bv, Evaluator, Value};
 use crate::bcf::expr::{Arena, ExprId};
+use crate::bcf::smtlib::{self, Script};
 
 const WIDTH: u8 = 3;
 
@@ -119,4 +123,82 @@ fn limits_give_a_clear_unknown() {
     assert!(matches!(prove(&arena, root, &moment), Verdict::Unknown(_)));
     let small = Limits { memory: 1 << 16, ..moment };
     assert!(matches!(prove(&arena, root, &small), Verdict::Unknown(_)));
+}
+
+/// Formulas and their normal forms, over `x`, `y` of 32 and `a` of 8 bits.
+const NORMAL_FORMS: &[(&str, &str)] = &[
+    ("(bvugt x y)", "(bvult y x)"),
+    ("(bvsge x y)", "(not (bvslt x y))"),
+    ("(distinct x #x00000007)", "(not (= x #x00000007))"),
+    ("(bvult x #x00000000)", "false"),
+    ("(bvult #xffffffff (bvmul x y))", "false"),
+    ("(bvugt x #x00000000)", "(not (= x #x00000000))"),
+    ("(bvult x #x00000001)", "(= x #x00000000)"),
+    ("(= #x00000007 x)", "(= x #x00000007)"),
+    ("(= (bvsub ((_ zero_extend 24) a) #x00000073) #x00000000)", "(= ((_ zero_extend 24) a) #x00000073)"),
+    ("(bvult ((_ zero_extend 24) a) #x00000010)", "(bvult a #x10)"),
+    ("(= (bvadd x (bvadd y #x00000001)) (bvadd y #x00000003))", "(= x #x00000002)"),
+    ("(= (bvshl (bvadd x #x00000001) #x00000001) (bvadd x x))", "false"),
+    ("(bvult (bvsub (bvadd x y) y) #x00000005)", "(bvult x #x00000005)"),
+    ("(bvult (bvand (bvand x #x000000ff) #x0000000f) #x00000008)", "(bvult ((_ extract 3 0) x) #x8)"),
+    ("(= (bvand ((_ zero_extend 24) a) #x000000ff) #x00000001)", "(= ((_ zero_extend 24) a) #x00000001)"),
+    ("(bvult (bvand x #x00000000) #x00000001)", "true"),
+    ("(and true (or false (bvult x y)))", "(bvult x y)"),
+];
+
+#[test]
+fn formulas_come_to_their_normal_forms() {
+    for (formula, form) in NORMAL_FORMS {
+        // One script for both, so that they share their variables.
+        let script = format!(
+            "(declare-const x (_ BitVec 32))(declare-const y (_ BitVec 32))(declare-const a (_ BitVec 8))
+             (assert (= {formula} {form}))"
+        );
+        let condition = smtlib::parse(script.as_bytes()).unwrap_or_else(|error| panic!("{formula}: {error}"));
+        let [formula_id, form_id] =
+            condition.arena.match_op(condition.root, BCF_BOOL_EQ).expect("an equality");
+        let mut b = Builder::new(condition.arena, usize::MAX);
+        let equation = Normaliser::new(true).norm(&mut b, formula_id);
+        assert_eq!(
+            equation.right,
+            form_id,
+            "{formula} became {}",
+            Script { arena: &b.arena, root: equation.right }
+        );
+        // The equation holds: it contradicts its negation.
+        let negated = {
+            let equality = b.arena.eq(formula_id, form_id);
+            b.arena.not(equality)
+        };
+        let assumed = b.step(builder::ASSUME, &[], &[builder::Param::Expr(negated)]);
+        let proved = b.prove(&equation);
+        let last = b.step(builder::CONTRA, &[proved, assumed], &[]);
+        checker::check(&b.write(last), None, Policy::Strict)
+            .unwrap_or_else(|error| panic!("{formula}: {error}"));
+    }
+}
+
+/// Conditions and the bytes that their proofs may take.
+const SIZES: &[(&str, usize)] = &[
+    ("(and true (= a #x00) (= a #x63))", 152),
+    ("(and (= #x53 a) (= #x44 a))", 152),
+    ("(and (bvule x #x00000010) (bvugt x #x00000010))", 240),
+    ("(and (bvult (bvadd x y) #x00000000) (= a #x00))", 160),
+    ("(= ((_ zero_extend 24) a) #xffffffff)", 500),
+];
+
+#[test]
+fn small_conditions_have_small_proofs() {
+    for (formula, most) in SIZES {
+        let script = format!(
+            "(declare-const x (_ BitVec 32))(declare-const y (_ BitVec 32))(declare-const a (_ BitVec 8))(assert {formula})"
+        );
+        let condition = smtlib::parse(script.as_bytes()).unwrap_or_else(|error| panic!("{formula}: {error}"));
+        match prove(&condition.arena, condition.root, &Limits::default()) {
+            Verdict::Proved(words) => {
+                assert!(words.len() * 4 <= *most, "{formula}: {} bytes", words.len() * 4)
+            }
+            other => panic!("{formula}: {other:?}"),
+        }
+    }
 }

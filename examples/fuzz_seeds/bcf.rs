@@ -1,6 +1,9 @@
 //! Seeds for the targets of BCF: conditions as text and as requests, and proofs.
 
+use std::time::Duration;
+
 use bpftwin::bcf::expr::{Arena, ExprId};
+use bpftwin::bcf::prover::{Limits, Verdict, prove};
 use bpftwin::bcf::smtlib::{Condition, parse};
 
 use super::{Error, Seeds};
@@ -50,13 +53,19 @@ pub fn all(seeds: &mut Seeds) -> Result<(), Error> {
     Ok(())
 }
 
-/// A condition in all its forms.
+/// A condition in all its forms, and its proof if it has one.
 fn one(seeds: &mut Seeds, text: &str) -> Result<(), Error> {
     seeds.add("bcf_smtlib", text.as_bytes())?;
     let Condition { arena, root, .. } = parse(text.as_bytes())?;
     let words = words(&arena);
     seeds.add("bcf_request", bytemuck::cast_slice(&[&words[..], &[u32::MAX, root.0]].concat()))?;
     seeds.add("bcf_request", bytemuck::cast_slice(&[&[root.0], &words[..]].concat()))?;
+    let timeout = Duration::from_secs(2);
+    if let Verdict::Proved(proof) =
+        prove(&arena, root, &Limits { timeout, effort: timeout, ..Limits::default() })
+    {
+        seeds.add("bcf_proof", bytemuck::cast_slice(&proof))?;
+    }
     Ok(())
 }
 

@@ -9,8 +9,8 @@ use clap::{Args, ValueEnum};
 use comfy_table::{Cell, Color};
 use serde::Serialize;
 
-use super::Which;
 use super::input::{self, Conditions, Format, Input};
+use super::{EXAMPLE, Which};
 use crate::bcf::checker::{self, CheckError, Policy};
 use crate::bcf::request::Goal;
 use crate::cli::{USAGE, output, usage_error, work};
@@ -23,8 +23,7 @@ use crate::cli::{USAGE, output, usage_error, work};
 ///
 /// Exit status 0: all accepted; 1: some rejected; 2: usage, or a file cannot be read.
 #[derive(Args)]
-#[command(after_help = "Example:\n  bpftwin bcf prove examples/masked_index.smt2 -o proof.bcf\n  \
-    bpftwin bcf check --goal examples/masked_index.smt2 proof.bcf")]
+#[command(after_help = EXAMPLE)]
 pub struct Check {
     /// Files of proofs.
     #[arg(required = true, value_name = "PROOF")]

@@ -9,8 +9,14 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-/// Proofs of what the verifier could not see by itself.
+/// The two first commands, for the help.
+const EXAMPLE: &str = "Example, a condition that is proved impossible, and the check of the proof:
+  bpftwin bcf prove examples/masked_index.smt2 -o proof.bcf
+  bpftwin bcf check --goal examples/masked_index.smt2 proof.bcf";
+
+/// Make, check and print BCF proofs: that an access which a verifier could not judge cannot go wrong.
 #[derive(Args)]
+#[command(after_help = EXAMPLE)]
 pub struct Bcf {
     #[command(subcommand)]
     command: Command,

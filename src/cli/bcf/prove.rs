@@ -8,8 +8,8 @@ use clap::Args;
 use comfy_table::{Cell, Color};
 use serde::Serialize;
 
-use super::Which;
 use super::input::{self, Condition, Conditions, Format, Input};
+use super::{EXAMPLE, Which};
 use crate::bcf::eval::Value;
 use crate::bcf::proof::Proof;
 use crate::bcf::prover::{Limits, Model, Verdict, prove};
@@ -27,8 +27,7 @@ const UNKNOWN: u8 = 3;
 /// Exit status 0: proved; 1: refuted, and the values of the variables are printed; 3: unknown; 2: usage, or a file cannot be read or
 /// written. Of a recording: 0 if all are proved, else 1 if one is refuted.
 #[derive(Args)]
-#[command(after_help = "Example:\n  bpftwin bcf prove examples/masked_index.smt2 -o proof.bcf\n  \
-    bpftwin bcf check --goal examples/masked_index.smt2 proof.bcf")]
+#[command(after_help = EXAMPLE)]
 pub struct Prove {
     file: PathBuf,
 

@@ -12,6 +12,7 @@ use super::slices;
 use crate::bcf::checker::bitblast;
 use crate::bcf::expr::ExprId;
 
+const BV_EXTRACT_WHOLE: u32 = 53;
 const BV_EXTRACT_SIGN_EXTEND_3: u32 = 64;
 
 /// Bits of terms, each made once.
@@ -104,23 +105,20 @@ fn lower(b: &mut Builder, id: ExprId) -> Option<Equation> {
     let args: SmallVec<[ExprId; 4]> = b.arena.args(id).into();
     match head.code {
         BCF_BV_ZERO_EXTEND | BCF_BV_SHL => slices::as_concat(b, id),
-        BCF_BV_REPEAT if b.arena.width(args[0]) == 1 => repeat_of_sign(b, args[0], head.params_high().into()),
+        BCF_BV_REPEAT if b.arena.width(args[0]) == 1 && head.params_high() < u8::MAX => {
+            repeated_bit(b, id, args[0])
+        }
         _ => None,
     }
 }
 
-/// `repeat n (extract top top x)` as bits of a sign-extended `x`.
-fn repeat_of_sign(b: &mut Builder, bit: ExprId, count: u32) -> Option<Equation> {
-    let head = b.arena.head(bit);
-    if head.code != BCF_BV_EXTRACT {
-        return None;
-    }
-    let x = b.arena.args(bit)[0];
-    let width = u32::from(b.arena.width(x));
-    if u32::from(head.params_high()) != width - 1 || width + count > 255 {
-        return None;
-    }
-    let ints = [width, width + count - 1, count, count, width - 1].map(|value| b.int(value));
-    let extracted = b.rewrite(BV_EXTRACT_SIGN_EXTEND_3, &[x, ints[0], ints[1], ints[2], ints[3], ints[4]])?;
-    Some(b.symm(&extracted))
+/// `repeat n bit` as the upper bits of `sign_extend n bit`.
+fn repeated_bit(b: &mut Builder, id: ExprId, bit: ExprId) -> Option<Equation> {
+    let head = b.arena.head(id);
+    let [zero, one, count] = [0, 1, u32::from(head.params_high())].map(|value| b.int(value));
+    // (extract n 1 (sign_extend n bit)) = (repeat n (extract 0 0 bit))
+    let upper = b.rewrite(BV_EXTRACT_SIGN_EXTEND_3, &[bit, one, count, count, count, zero])?;
+    let whole = b.rewrite(BV_EXTRACT_WHOLE, &[bit, zero])?;
+    let repeated = b.cong(BCF_BV_REPEAT, head.params, &[whole])?;
+    Some(b.symm(&upper.then(&repeated)))
 }

@@ -153,7 +153,7 @@ impl Normaliser {
     /// One rewriting step at the root of a term whose arguments are normal.
     fn rewrite(&mut self, b: &mut Builder, term: ExprId) -> Option<Equation> {
         let args: SmallVec<[ExprId; 4]> = b.arena.args(term).into();
-        let closed = args.iter().all(|&arg| is_constant(b, arg));
+        let closed = args.iter().all(|&arg| is_constant(b, arg)) && is_evaluated(b.arena.code(term));
         if closed && let Some(value) = b.evaluate(term).filter(|value| !value.is_trivial()) {
             return Some(value);
         }
@@ -362,6 +362,11 @@ fn is_leaf(code: u8) -> bool {
         code,
         BCF_BV_CONST | BCF_BV_VAR | BCF_BOOL_CONST | BCF_BOOL_VAR | BCF_BV_FROM_BOOL | BCF_BOOL_BIT_OF
     )
+}
+
+/// Whether the published checker evaluates the operator. It leaves the negation of the least number out, here all negations are.
+fn is_evaluated(code: u8) -> bool {
+    !matches!(code, BCF_BV_NOT | BCF_BV_REPEAT | BCF_BV_NEG)
 }
 
 fn is_constant(b: &Builder, term: ExprId) -> bool {

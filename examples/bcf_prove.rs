@@ -6,9 +6,10 @@
 use std::time::{Duration, Instant};
 
 use bpftwin::bcf::expr::{Arena, ExprId};
-use bpftwin::bcf::proof::{Proof, RULE_ASSUME};
+use bpftwin::bcf::proof::Proof;
 use bpftwin::bcf::prover::{Limits, Verdict, prove};
 use bpftwin::bcf::request::Request;
+use bpftwin_uapi::bcf::BCF_RULE_ASSUME;
 
 fn words(path: &str) -> Vec<u32> {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -74,7 +75,7 @@ fn main() {
             };
             let goal = proof
                 .steps()
-                .find(|step| step.head.rule == RULE_ASSUME)
+                .find(|step| step.head.rule == BCF_RULE_ASSUME)
                 .and_then(|step| proof.ids.get(step.params[0]));
             if let Some(goal) = goal {
                 judge(&mut tally, name, &proof.arena, goal, Some(words.len() * 4));

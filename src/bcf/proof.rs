@@ -68,8 +68,6 @@ pub enum FormatError {
 /// Rules in each class: core, Boolean, bit-vector.
 pub const RULES: [(u16, u16); 3] = [(BCF_RULE_CORE, 14), (BCF_RULE_BOOL, 33), (BCF_RULE_BV, 3)];
 
-pub const RULE_ASSUME: u16 = BCF_RULE_CORE | 1;
-
 fn is_rule(rule: u16) -> bool {
     let (class, number) = (rule & 0xe000, rule & 0x1fff);
     RULES.iter().any(|&(known, last)| class == known && (1..=last).contains(&number))
@@ -168,7 +166,7 @@ fn find_steps(words: &[u32]) -> Result<Vec<u32>, FormatError> {
         if let Some(&premise) = step.premises.iter().find(|&&premise| premise >= number) {
             return Err(FormatError::Premise { step: number, premise });
         }
-        if head.rule == RULE_ASSUME && std::mem::replace(&mut assumed, true) {
+        if head.rule == BCF_RULE_ASSUME && std::mem::replace(&mut assumed, true) {
             return Err(FormatError::SecondAssume(number));
         }
         starts.push(at as u32);
@@ -198,7 +196,7 @@ mod tests {
 
     #[test]
     fn structure_is_checked() {
-        let assume = [step(RULE_ASSUME, 0, 1), 0];
+        let assume = [step(BCF_RULE_ASSUME, 0, 1), 0];
         let refl = [step(7, 0, 1), 0];
         let contra = |a, b| [step(BCF_RULE_BOOL | 8, 2, 0), a, b];
         let parse = |steps: &[u32]| Proof::parse(&proof(steps)).map(|proof| proof.len());

@@ -33,7 +33,7 @@ pub use goal::matches;
 
 use super::eval::Evaluator;
 use super::expr::{Arena, ExprId, IdMap, MAX_ARGS};
-use super::proof::{FormatError, Proof, RULE_ASSUME, Step, StepNo};
+use super::proof::{FormatError, Proof, Step, StepNo};
 use super::request::Goal;
 use bpftwin_uapi::bcf::*;
 use facts::Facts;
@@ -149,14 +149,14 @@ impl<'a> Checker<'a> {
     }
 
     fn check_goal(&self, goal: Option<Goal<'_>>) -> Result<(), CheckError> {
-        let assume = (0..).zip(self.steps.steps()).find(|(_, step)| step.head.rule == RULE_ASSUME);
+        let assume = (0..).zip(self.steps.steps()).find(|(_, step)| step.head.rule == BCF_RULE_ASSUME);
         let Some((number, step)) = assume else { return Ok(()) };
         let assumed = core::assumed(self, &step);
         let matched = assumed.and_then(|assumed| match goal {
             Some(goal) => matches(&self.arena, assumed, goal, self.policy),
             None => Ok(()),
         });
-        matched.map_err(|error| CheckError::Step { step: number, rule: rules::name(RULE_ASSUME), error })
+        matched.map_err(|error| CheckError::Step { step: number, rule: rules::name(BCF_RULE_ASSUME), error })
     }
 
     /// Applies all steps that are left.

@@ -118,5 +118,15 @@ mod tests {
             }
             assert!(rule_of(class).is_none() && rule_of(class + last + 1).is_none());
         }
+        for (rule, expected) in [
+            (BCF_RULE_REWRITE, "REWRITE"),
+            (BCF_RULE_FALSE_ELIM, "FALSE_ELIM"),
+            (BCF_RULE_CONTRA, "CONTRA"),
+            (BCF_RULE_CNF_AND_POS, "CNF_AND_POS"),
+            (BCF_RULE_ITE_EQ, "ITE_EQ"),
+            (BCF_RULE_POLY_NORM_EQ, "POLY_NORM_EQ"),
+        ] {
+            assert_eq!(name(rule), expected);
+        }
     }
 }

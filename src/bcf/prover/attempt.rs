@@ -6,7 +6,7 @@ use bpftwin_uapi::bcf::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::bits::Bits;
-use super::builder::{ASSUME, Builder, CONTRA, Equation, Param};
+use super::builder::{Builder, Equation, Param};
 use super::cnf::{Cnf, Source};
 use super::facts::{self, Fact};
 use super::norm::Normaliser;
@@ -14,9 +14,6 @@ use super::sat::{self, Outcome, Refutation};
 use super::{Limits, Model, Verdict, emit};
 use crate::bcf::eval::{Bv, Evaluator, Value};
 use crate::bcf::expr::{Arena, ExprId};
-
-const DISTINCT_VALUES: u16 = BCF_RULE_CORE | 3;
-const EQ_RESOLVE: u16 = BCF_RULE_BOOL | 5;
 
 /// Proofs of fewer words are not worth another way.
 const SMALL: usize = 256;
@@ -91,7 +88,7 @@ struct Attempt {
 impl Attempt {
     fn new(arena: &Arena, root: ExprId, memory: usize) -> Attempt {
         let mut b = Builder::new(arena.clone(), memory);
-        let step = b.step(ASSUME, &[], &[Param::Expr(root)]);
+        let step = b.step(BCF_RULE_ASSUME, &[], &[Param::Expr(root)]);
         let facts = facts::split(&mut b, Fact { formula: root, step });
         let mut attempt = Attempt {
             b,
@@ -151,8 +148,8 @@ impl Attempt {
                 proofs.push(fact.step);
             }
             if let Some(values) = unequal_constants(&self.b, fact.formula) {
-                let distinct = self.b.step(DISTINCT_VALUES, &[], &values.map(Param::Expr));
-                proofs.push(self.b.step(CONTRA, &[fact.step, distinct], &[]));
+                let distinct = self.b.step(BCF_RULE_DISTINCT_VALUES, &[], &values.map(Param::Expr));
+                proofs.push(self.b.step(BCF_RULE_CONTRA, &[fact.step, distinct], &[]));
             }
             let Some((left, right)) = constant_equality(&self.b, fact.formula) else { continue };
             let equation = self.b.says(fact.step, left, right);
@@ -171,8 +168,8 @@ impl Attempt {
                         continue;
                     }
                     let equal = self.b.prove(&from.then(&to));
-                    let distinct = self.b.step(DISTINCT_VALUES, &[], &values.map(Param::Expr));
-                    proofs.push(self.b.step(CONTRA, &[equal, distinct], &[]));
+                    let distinct = self.b.step(BCF_RULE_DISTINCT_VALUES, &[], &values.map(Param::Expr));
+                    proofs.push(self.b.step(BCF_RULE_CONTRA, &[equal, distinct], &[]));
                 }
             }
         }
@@ -186,7 +183,7 @@ impl Attempt {
             return fact;
         }
         let proof = self.b.prove(&equation);
-        Fact { formula: equation.right, step: self.b.step(EQ_RESOLVE, &[fact.step, proof], &[]) }
+        Fact { formula: equation.right, step: self.b.step(BCF_RULE_EQ_RESOLVE, &[fact.step, proof], &[]) }
     }
 
     /// What facts say to be constant.

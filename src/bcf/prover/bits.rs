@@ -7,13 +7,11 @@ use bpftwin_uapi::bcf::*;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::builder::{BITBLAST, Builder, Equation};
+use super::builder::{Builder, Equation};
 use super::slices;
 use crate::bcf::checker::bitblast;
+use crate::bcf::checker::rewrites::{BV_EXTRACT_SIGN_EXTEND_3, BV_EXTRACT_WHOLE};
 use crate::bcf::expr::ExprId;
-
-const BV_EXTRACT_WHOLE: u32 = 53;
-const BV_EXTRACT_SIGN_EXTEND_3: u32 = 64;
 
 /// Bits of terms, each made once.
 #[derive(Clone, Default)]
@@ -81,7 +79,7 @@ impl Bits {
             false => b.cong(head.code, head.params, &forms?)?,
         };
         let bits = bitblast::blast(&mut b.arena, over_bits.right)?;
-        let blasted = b.claim(BITBLAST, over_bits.right, bits.id);
+        let blasted = b.claim(BCF_RULE_BITBLAST, over_bits.right, bits.id);
         Some(over_bits.then(&blasted))
     }
 }

@@ -59,29 +59,6 @@ impl Equation {
     }
 }
 
-// Numbers of rules that the prover uses.
-pub const ASSUME: u16 = BCF_RULE_CORE | 1;
-pub const EVALUATE: u16 = BCF_RULE_CORE | 2;
-pub const ACI_NORM: u16 = BCF_RULE_CORE | 4;
-pub const ABSORB: u16 = BCF_RULE_CORE | 5;
-pub const REWRITE: u16 = BCF_RULE_CORE | 6;
-pub const REFL: u16 = BCF_RULE_CORE | 7;
-pub const SYMM: u16 = BCF_RULE_CORE | 8;
-pub const TRANS: u16 = BCF_RULE_CORE | 9;
-pub const CONG: u16 = BCF_RULE_CORE | 10;
-pub const TRUE_ELIM: u16 = BCF_RULE_CORE | 12;
-pub const FALSE_INTRO: u16 = BCF_RULE_CORE | 13;
-pub const FALSE_ELIM: u16 = BCF_RULE_CORE | 14;
-pub const RESOLUTION: u16 = BCF_RULE_BOOL | 1;
-pub const FACTORING: u16 = BCF_RULE_BOOL | 2;
-pub const SPLIT: u16 = BCF_RULE_BOOL | 4;
-pub const CONTRA: u16 = BCF_RULE_BOOL | 8;
-pub const AND_ELIM: u16 = BCF_RULE_BOOL | 9;
-pub const EQUIV_ELIM: u16 = BCF_RULE_BOOL | 14;
-pub const BITBLAST: u16 = BCF_RULE_BV | 1;
-pub const POLY_NORM: u16 = BCF_RULE_BV | 2;
-pub const POLY_NORM_EQ: u16 = BCF_RULE_BV | 3;
-
 /// What a word of a term costs in all: itself, its place in the table, the steps and clauses that are about it.
 const BYTES_A_WORD: usize = 64;
 
@@ -123,7 +100,7 @@ impl Builder {
     /// The one step whose fact is the equation.
     pub fn prove(&mut self, equation: &Equation) -> StepId {
         match &equation.steps[..] {
-            [] => self.step(REFL, &[], &[Param::Expr(equation.left)]),
+            [] => self.step(BCF_RULE_REFL, &[], &[Param::Expr(equation.left)]),
             &[step] => step,
             steps => {
                 let mut last = steps[0];
@@ -131,7 +108,7 @@ impl Builder {
                 for chunk in steps[1..].chunks(MAX_ARGS - 1) {
                     let premises: SmallVec<[StepId; 8]> =
                         std::iter::once(last).chain(chunk.iter().copied()).collect();
-                    last = self.step(TRANS, &premises, &[]);
+                    last = self.step(BCF_RULE_TRANS, &premises, &[]);
                 }
                 last
             }
@@ -143,7 +120,7 @@ impl Builder {
             return equation.clone();
         }
         let step = self.prove(equation);
-        Equation::by(equation.right, equation.left, self.step(SYMM, &[step], &[]))
+        Equation::by(equation.right, equation.left, self.step(BCF_RULE_SYMM, &[step], &[]))
     }
 
     /// `f(lefts) = f(rights)` for the operator `code` with `params`; `None` if that is ill-typed.
@@ -157,7 +134,7 @@ impl Builder {
         let right = self.arena.add(code, params, &rights).ok()?;
         let premises: SmallVec<[StepId; 4]> = args.iter().map(|arg| self.prove(arg)).collect();
         let header = self.arena.words(left)[0];
-        Some(Equation::by(left, right, self.step(CONG, &premises, &[Param::Word(header)])))
+        Some(Equation::by(left, right, self.step(BCF_RULE_CONG, &premises, &[Param::Word(header)])))
     }
 
     /// `term = constant` for a closed term of at most 64 bits.
@@ -170,7 +147,7 @@ impl Builder {
         if value == term {
             return Some(Equation::trivial(term));
         }
-        Some(Equation::by(term, value, self.step(EVALUATE, &[], &[Param::Expr(term)])))
+        Some(Equation::by(term, value, self.step(BCF_RULE_EVALUATE, &[], &[Param::Expr(term)])))
     }
 
     /// The instance of a rewrite whose conditions are closed terms and hold.
@@ -186,7 +163,7 @@ impl Builder {
         }
         let params: SmallVec<[Param; 8]> =
             std::iter::once(Param::Word(number)).chain(args.iter().map(|&arg| Param::Expr(arg))).collect();
-        let step = self.step(REWRITE, &premises, &params);
+        let step = self.step(BCF_RULE_REWRITE, &premises, &params);
         Some(Equation::by(instance.left, instance.right, step))
     }
 

@@ -7,22 +7,9 @@ use bpftwin_uapi::bcf::*;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::builder::{Builder, EQUIV_ELIM, EVALUATE, Equation, FALSE_ELIM, Param, SPLIT, StepId, TRUE_ELIM};
+use super::builder::{Builder, Equation, Param, StepId};
 use super::sat::Lit;
 use crate::bcf::expr::{ExprId, MAX_ARGS};
-
-const CNF_AND_POS: u16 = BCF_RULE_BOOL | 21;
-const CNF_AND_NEG: u16 = BCF_RULE_BOOL | 22;
-const CNF_OR_POS: u16 = BCF_RULE_BOOL | 23;
-const CNF_OR_NEG: u16 = BCF_RULE_BOOL | 24;
-const CNF_IMPLIES_POS: u16 = BCF_RULE_BOOL | 25;
-const CNF_IMPLIES_NEG: u16 = BCF_RULE_BOOL | 26;
-const CNF_EQUIV_POS: u16 = BCF_RULE_BOOL | 27;
-const CNF_EQUIV_NEG: u16 = BCF_RULE_BOOL | 28;
-const CNF_XOR_POS: u16 = BCF_RULE_BOOL | 29;
-const CNF_XOR_NEG: u16 = BCF_RULE_BOOL | 30;
-const CNF_ITE_POS: u16 = BCF_RULE_BOOL | 31;
-const CNF_ITE_NEG: u16 = BCF_RULE_BOOL | 32;
 
 /// Why a clause holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,45 +96,45 @@ impl Cnf {
             (BCF_BOOL_CONST, _) => self.define_constant(b, gate),
             (BCF_BOOL_AND, args) => {
                 for (index, &arg) in (0..).zip(args) {
-                    self.rule(b, CNF_AND_POS, gate, Some(index), &[not_gate, arg]);
+                    self.rule(b, BCF_RULE_CNF_AND_POS, gate, Some(index), &[not_gate, arg]);
                 }
-                self.long(b, CNF_AND_NEG, gate, gate, args, true);
+                self.long(b, BCF_RULE_CNF_AND_NEG, gate, gate, args, true);
             }
             (BCF_BOOL_OR, args) => {
                 for (index, &arg) in (0..).zip(args) {
                     let not_arg = b.arena.not(arg);
-                    self.rule(b, CNF_OR_NEG, gate, Some(index), &[gate, not_arg]);
+                    self.rule(b, BCF_RULE_CNF_OR_NEG, gate, Some(index), &[gate, not_arg]);
                 }
-                self.long(b, CNF_OR_POS, gate, not_gate, args, false);
+                self.long(b, BCF_RULE_CNF_OR_POS, gate, not_gate, args, false);
             }
             (BCF_BOOL_IMPLIES, &[x, y]) => {
                 let (not_x, not_y) = (b.arena.not(x), b.arena.not(y));
-                self.rule(b, CNF_IMPLIES_POS, gate, None, &[not_gate, not_x, y]);
-                self.rule(b, CNF_IMPLIES_NEG, gate, Some(0), &[gate, x]);
-                self.rule(b, CNF_IMPLIES_NEG, gate, Some(1), &[gate, not_y]);
+                self.rule(b, BCF_RULE_CNF_IMPLIES_POS, gate, None, &[not_gate, not_x, y]);
+                self.rule(b, BCF_RULE_CNF_IMPLIES_NEG, gate, Some(0), &[gate, x]);
+                self.rule(b, BCF_RULE_CNF_IMPLIES_NEG, gate, Some(1), &[gate, not_y]);
             }
             (BCF_BOOL_EQ, &[x, y]) if b.arena.is_bool(x) => {
                 let (not_x, not_y) = (b.arena.not(x), b.arena.not(y));
-                self.rule(b, CNF_EQUIV_POS, gate, Some(0), &[not_gate, not_x, y]);
-                self.rule(b, CNF_EQUIV_POS, gate, Some(1), &[not_gate, x, not_y]);
-                self.rule(b, CNF_EQUIV_NEG, gate, Some(0), &[gate, x, y]);
-                self.rule(b, CNF_EQUIV_NEG, gate, Some(1), &[gate, not_x, not_y]);
+                self.rule(b, BCF_RULE_CNF_EQUIV_POS, gate, Some(0), &[not_gate, not_x, y]);
+                self.rule(b, BCF_RULE_CNF_EQUIV_POS, gate, Some(1), &[not_gate, x, not_y]);
+                self.rule(b, BCF_RULE_CNF_EQUIV_NEG, gate, Some(0), &[gate, x, y]);
+                self.rule(b, BCF_RULE_CNF_EQUIV_NEG, gate, Some(1), &[gate, not_x, not_y]);
             }
             (BCF_BOOL_XOR, &[x, y]) => {
                 let (not_x, not_y) = (b.arena.not(x), b.arena.not(y));
-                self.rule(b, CNF_XOR_POS, gate, Some(0), &[not_gate, x, y]);
-                self.rule(b, CNF_XOR_POS, gate, Some(1), &[not_gate, not_x, not_y]);
-                self.rule(b, CNF_XOR_NEG, gate, Some(0), &[gate, not_x, y]);
-                self.rule(b, CNF_XOR_NEG, gate, Some(1), &[gate, x, not_y]);
+                self.rule(b, BCF_RULE_CNF_XOR_POS, gate, Some(0), &[not_gate, x, y]);
+                self.rule(b, BCF_RULE_CNF_XOR_POS, gate, Some(1), &[not_gate, not_x, not_y]);
+                self.rule(b, BCF_RULE_CNF_XOR_NEG, gate, Some(0), &[gate, not_x, y]);
+                self.rule(b, BCF_RULE_CNF_XOR_NEG, gate, Some(1), &[gate, x, not_y]);
             }
             (BCF_BOOL_ITE, &[c, x, y]) => {
                 let [not_c, not_x, not_y] = [c, x, y].map(|term| b.arena.not(term));
-                self.rule(b, CNF_ITE_POS, gate, Some(0), &[not_gate, not_c, x]);
-                self.rule(b, CNF_ITE_POS, gate, Some(1), &[not_gate, c, y]);
-                self.rule(b, CNF_ITE_POS, gate, Some(2), &[not_gate, x, y]);
-                self.rule(b, CNF_ITE_NEG, gate, Some(0), &[gate, not_c, not_x]);
-                self.rule(b, CNF_ITE_NEG, gate, Some(1), &[gate, c, not_y]);
-                self.rule(b, CNF_ITE_NEG, gate, Some(2), &[gate, not_x, not_y]);
+                self.rule(b, BCF_RULE_CNF_ITE_POS, gate, Some(0), &[not_gate, not_c, x]);
+                self.rule(b, BCF_RULE_CNF_ITE_POS, gate, Some(1), &[not_gate, c, y]);
+                self.rule(b, BCF_RULE_CNF_ITE_POS, gate, Some(2), &[not_gate, x, y]);
+                self.rule(b, BCF_RULE_CNF_ITE_NEG, gate, Some(0), &[gate, not_c, not_x]);
+                self.rule(b, BCF_RULE_CNF_ITE_NEG, gate, Some(1), &[gate, c, not_y]);
+                self.rule(b, BCF_RULE_CNF_ITE_NEG, gate, Some(2), &[gate, not_x, not_y]);
             }
             _ => return false,
         }
@@ -160,11 +147,11 @@ impl Cnf {
         let (atom, formula) = (equation.left, equation.right);
         match b.arena.bool_value(formula) {
             Some(true) => {
-                let fact = b.step(TRUE_ELIM, &[step], &[]);
+                let fact = b.step(BCF_RULE_TRUE_ELIM, &[step], &[]);
                 self.add(b, &[atom], Source::Step(fact));
             }
             Some(false) => {
-                let (fact, never) = (b.step(FALSE_ELIM, &[step], &[]), b.arena.not(atom));
+                let (fact, never) = (b.step(BCF_RULE_FALSE_ELIM, &[step], &[]), b.arena.not(atom));
                 self.add(b, &[never], Source::Step(fact));
             }
             None => {
@@ -176,12 +163,12 @@ impl Cnf {
     }
 
     fn define_constant(&mut self, b: &mut Builder, constant: ExprId) {
-        let evaluated = b.step(EVALUATE, &[], &[Param::Expr(constant)]);
+        let evaluated = b.step(BCF_RULE_EVALUATE, &[], &[Param::Expr(constant)]);
         if b.arena.bool_value(constant) == Some(true) {
-            let fact = b.step(TRUE_ELIM, &[evaluated], &[]);
+            let fact = b.step(BCF_RULE_TRUE_ELIM, &[evaluated], &[]);
             self.add(b, &[constant], Source::Step(fact));
         } else {
-            let (fact, never) = (b.step(FALSE_ELIM, &[evaluated], &[]), b.arena.not(constant));
+            let (fact, never) = (b.step(BCF_RULE_FALSE_ELIM, &[evaluated], &[]), b.arena.not(constant));
             self.add(b, &[never], Source::Step(fact));
         }
     }
@@ -215,7 +202,7 @@ impl Cnf {
 pub fn step_of(b: &mut Builder, source: Source) -> StepId {
     match source {
         Source::Step(step) => step,
-        Source::Equiv { equation, form } => b.step(EQUIV_ELIM, &[equation], &[Param::Word(form)]),
+        Source::Equiv { equation, form } => b.step(BCF_RULE_EQUIV_ELIM, &[equation], &[Param::Word(form)]),
         Source::Rule { rule, term, index: None } => b.step(rule, &[], &[Param::Expr(term)]),
         Source::Rule { rule, term, index: Some(index) } => {
             b.step(rule, &[], &[Param::Expr(term), Param::Word(index)])
@@ -225,5 +212,5 @@ pub fn step_of(b: &mut Builder, source: Source) -> StepId {
 
 /// `term or (not term)`.
 pub fn split(b: &mut Builder, term: ExprId) -> StepId {
-    b.step(SPLIT, &[], &[Param::Expr(term)])
+    b.step(BCF_RULE_SPLIT, &[], &[Param::Expr(term)])
 }

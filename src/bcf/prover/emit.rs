@@ -4,9 +4,10 @@
 //! literal by literal as the checker will see them, and where a resolution needs `x` but the clause says `(not (not x))`, the
 //! clause is resolved with `(x or (not x))`, over the pivot `(not x)`, first.
 
+use bpftwin_uapi::bcf::*;
 use smallvec::SmallVec;
 
-use super::builder::{Builder, CONTRA, FACTORING, Param, RESOLUTION, StepId};
+use super::builder::{Builder, Param, StepId};
 use super::cnf::{Cnf, split, step_of, strip};
 use super::sat::{ClauseId, Derivation, Lit, Refutation};
 use crate::bcf::expr::{ExprId, MAX_ARGS};
@@ -123,7 +124,7 @@ impl Chain {
             // Two units that contradict each other.
             (&[first, second], &[(_, positive)]) if self.literals.is_empty() => {
                 let premises = if positive { [first, second] } else { [second, first] };
-                b.step(CONTRA, &premises, &[])
+                b.step(BCF_RULE_CONTRA, &premises, &[])
             }
             (premises, pivots) => {
                 let mut polarities = vec![0u32; pivots.len().div_ceil(32)];
@@ -135,7 +136,7 @@ impl Chain {
                     .map(Param::Word)
                     .chain(pivots.iter().map(|&(pivot, _)| Param::Expr(pivot)))
                     .collect();
-                b.step(RESOLUTION, premises, &params)
+                b.step(BCF_RULE_RESOLUTION, premises, &params)
             }
         };
         Fact { step, literals: self.literals }
@@ -193,7 +194,7 @@ fn factor(b: &mut Builder, fact: Fact) -> Option<Fact> {
     if words.len() > MAX_ARGS {
         return None;
     }
-    Some(Fact { step: b.step(FACTORING, &[fact.step], &words), literals: kept })
+    Some(Fact { step: b.step(BCF_RULE_FACTORING, &[fact.step], &words), literals: kept })
 }
 
 /// The clause with every literal in the form that its first occurrence of fewest negations has.

@@ -3,12 +3,8 @@
 use bpftwin_uapi::bcf::*;
 use smallvec::SmallVec;
 
-use super::builder::{AND_ELIM, Builder, Param, StepId};
+use super::builder::{Builder, Param, StepId};
 use crate::bcf::expr::ExprId;
-
-const NOT_NOT_ELIM: u16 = BCF_RULE_BOOL | 7;
-const NOT_OR_ELIM: u16 = BCF_RULE_BOOL | 11;
-const NOT_IMPLIES_ELIM: u16 = BCF_RULE_BOOL | 13;
 
 /// A formula that holds, and the step that has it as its fact.
 #[derive(Clone, Copy, Debug)]
@@ -44,28 +40,29 @@ fn parts(b: &mut Builder, fact: Fact) -> Option<SmallVec<[Fact; 8]>> {
         BCF_BOOL_AND => Some(
             (0..)
                 .zip(args)
-                .map(|(index, formula)| Fact { formula, step: step(b, AND_ELIM, Some(index)) })
+                .map(|(index, formula)| Fact { formula, step: step(b, BCF_RULE_AND_ELIM, Some(index)) })
                 .collect(),
         ),
         BCF_BOOL_NOT => {
             let inner: SmallVec<[ExprId; 8]> = b.arena.args(args[0]).into();
             match (b.arena.code(args[0]), &inner[..]) {
-                (BCF_BOOL_NOT, &[formula]) => {
-                    Some(SmallVec::from_slice(&[Fact { formula, step: step(b, NOT_NOT_ELIM, None) }]))
-                }
+                (BCF_BOOL_NOT, &[formula]) => Some(SmallVec::from_slice(&[Fact {
+                    formula,
+                    step: step(b, BCF_RULE_NOT_NOT_ELIM, None),
+                }])),
                 (BCF_BOOL_OR, inner) => Some(
                     (0..)
                         .zip(inner)
                         .map(|(index, &part)| {
                             let formula = b.arena.not(part);
-                            Fact { formula, step: step(b, NOT_OR_ELIM, Some(index)) }
+                            Fact { formula, step: step(b, BCF_RULE_NOT_OR_ELIM, Some(index)) }
                         })
                         .collect(),
                 ),
                 (BCF_BOOL_IMPLIES, &[from, to]) => {
-                    let first = Fact { formula: from, step: step(b, NOT_IMPLIES_ELIM, Some(0)) };
+                    let first = Fact { formula: from, step: step(b, BCF_RULE_NOT_IMPLIES_ELIM, Some(0)) };
                     let formula = b.arena.not(to);
-                    let second = Fact { formula, step: step(b, NOT_IMPLIES_ELIM, Some(1)) };
+                    let second = Fact { formula, step: step(b, BCF_RULE_NOT_IMPLIES_ELIM, Some(1)) };
                     Some(SmallVec::from_slice(&[first, second]))
                 }
                 _ => None,

@@ -10,47 +10,23 @@ use bpftwin_uapi::bcf::*;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::builder::{ABSORB, ACI_NORM, Builder, Equation, POLY_NORM, POLY_NORM_EQ, TRUE_ELIM};
+use super::builder::{Builder, Equation};
 use super::slices;
 use super::sums::{self, Sum};
+use crate::bcf::checker::rewrites::{
+    BOOL_DOUBLE_NOT_ELIM, BOOL_EQ_FALSE, BOOL_EQ_TRUE, BV_ASHR_BY_CONST_0, BV_LSHR_BY_CONST_0, BV_LT_SELF,
+    BV_NOT_IDEMP, BV_SGE_ELIMINATE, BV_SGT_ELIMINATE, BV_SHL_BY_CONST_0, BV_SIGN_EXTEND_ELIMINATE_0,
+    BV_SLE_ELIMINATE, BV_UGE_ELIMINATE, BV_UGT_ELIMINATE, BV_ULE_ELIMINATE, BV_ULE_MAX, BV_ULT_ONE,
+    BV_ULT_ONES, BV_ULT_SELF, BV_ULT_ZERO_1, BV_ULT_ZERO_2, BV_ZERO_EXTEND_ELIMINATE_0,
+    BV_ZERO_EXTEND_ULT_CONST_1, BV_ZERO_EXTEND_ULT_CONST_2, DISTINCT_BINARY_ELIM, EQ_REFL, EQ_SYMM,
+    ITE_EQ_BRANCH, ITE_FALSE_COND, ITE_TRUE_COND,
+};
 use crate::bcf::expr::{ExprId, low_mask};
 
 /// Rewrites follow one another at most this deep.
 const MAX_DEPTH: u32 = 40;
 /// Sums of more terms stay as they are.
 const MAX_SUMMANDS: usize = 24;
-
-// Rewrites of the table.
-const EQ_REFL: u32 = 1;
-const EQ_SYMM: u32 = 2;
-const DISTINCT_BINARY_ELIM: u32 = 5;
-const ITE_TRUE_COND: u32 = 6;
-const ITE_FALSE_COND: u32 = 7;
-const ITE_EQ_BRANCH: u32 = 9;
-const BOOL_DOUBLE_NOT_ELIM: u32 = 14;
-const BOOL_EQ_TRUE: u32 = 17;
-const BOOL_EQ_FALSE: u32 = 18;
-const BV_ZERO_EXTEND_ELIMINATE_0: u32 = 76;
-const BV_SIGN_EXTEND_ELIMINATE_0: u32 = 77;
-const BV_ULT_ONES: u32 = 79;
-const BV_UGT_ELIMINATE: u32 = 87;
-const BV_UGE_ELIMINATE: u32 = 88;
-const BV_SGT_ELIMINATE: u32 = 89;
-const BV_SGE_ELIMINATE: u32 = 90;
-const BV_SLE_ELIMINATE: u32 = 91;
-const BV_ULE_ELIMINATE: u32 = 92;
-const BV_SHL_BY_CONST: u32 = 104;
-const BV_LSHR_BY_CONST: u32 = 107;
-const BV_ASHR_BY_CONST: u32 = 110;
-const BV_ULE_MAX: u32 = 124;
-const BV_NOT_IDEMP: u32 = 126;
-const BV_ULT_ZERO_1: u32 = 127;
-const BV_ULT_ZERO_2: u32 = 128;
-const BV_ULT_SELF: u32 = 129;
-const BV_LT_SELF: u32 = 130;
-const BV_ULT_ONE: u32 = 139;
-const BV_ZERO_EXTEND_ULT_CONST_1: u32 = 146;
-const BV_ZERO_EXTEND_ULT_CONST_2: u32 = 147;
 
 /// Normal forms of terms under one set of known equalities.
 #[derive(Clone, Default)]
@@ -117,7 +93,7 @@ impl Normaliser {
             (BCF_BOOL_ULT, &[x, y]) => decided_ult(b, x, y),
             (BCF_BOOL_AND | BCF_BOOL_OR | BCF_BV_AND | BCF_BV_OR, _) => {
                 let (_, absorbing) = junction_constants(b, id)?;
-                args.contains(&absorbing).then(|| b.claim(ABSORB, id, absorbing))
+                args.contains(&absorbing).then(|| b.claim(BCF_RULE_ABSORB, id, absorbing))
             }
             _ => None,
         }
@@ -219,7 +195,7 @@ impl Normaliser {
         let ordered = sums::build(b, &sum, width)?;
         // The multiples that a sum is built of are sums too.
         self.sums.insert(ordered, sum);
-        (ordered != term).then(|| b.claim(POLY_NORM, term, ordered))
+        (ordered != term).then(|| b.claim(BCF_RULE_POLY_NORM, term, ordered))
     }
 
     fn sum_of_node(&self, b: &Builder, term: ExprId, width: u8) -> Option<Sum> {
@@ -268,9 +244,9 @@ impl Normaliser {
             return self.rewrite_sum(b, term);
         }
         let first = match code {
-            BCF_BV_SHL => BV_SHL_BY_CONST,
-            BCF_BV_LSHR => BV_LSHR_BY_CONST,
-            _ => BV_ASHR_BY_CONST,
+            BCF_BV_SHL => BV_SHL_BY_CONST_0,
+            BCF_BV_LSHR => BV_LSHR_BY_CONST_0,
+            _ => BV_ASHR_BY_CONST_0,
         };
         let bits = b.int(width.into());
         if amount == 0 {
@@ -350,10 +326,10 @@ impl Normaliser {
         let sign = if flip { mask } else { 1 };
         let before = factor(b, 1, x, y);
         let after = factor(b, sign, left, right);
-        let premise = b.claim(POLY_NORM, before, after);
+        let premise = b.claim(BCF_RULE_POLY_NORM, before, after);
         let premise = b.prove(&premise);
         let (from, to) = (b.arena.eq(x, y), b.arena.eq(left, right));
-        Some(b.conclude(POLY_NORM_EQ, &[premise], from, to))
+        Some(b.conclude(BCF_RULE_POLY_NORM_EQ, &[premise], from, to))
     }
 }
 
@@ -439,10 +415,10 @@ fn never_above_ones(b: &mut Builder, ones: ExprId, y: ExprId) -> Option<Equation
     let not_less = b.symm(&as_less).then(&holds);
     // From (not (ones <u y)) = true to (ones <u y) = false.
     let step = b.prove(&not_less);
-    let fact = b.step(TRUE_ELIM, &[step], &[]);
+    let fact = b.step(BCF_RULE_TRUE_ELIM, &[step], &[]);
     let less = b.arena.intern(BCF_BOOL_ULT, 0, &[ones, y]);
     let never = b.arena.truth(false);
-    Some(b.conclude(super::builder::FALSE_INTRO, &[fact], less, never))
+    Some(b.conclude(BCF_RULE_FALSE_INTRO, &[fact], less, never))
 }
 
 /// An equality of Booleans.
@@ -484,7 +460,7 @@ fn junction_constants(b: &mut Builder, term: ExprId) -> Option<(ExprId, ExprId)>
 fn simplify_junction(b: &mut Builder, term: ExprId, args: &[ExprId]) -> Option<Equation> {
     let (neutral, absorbing) = junction_constants(b, term)?;
     if args.contains(&absorbing) {
-        return Some(b.claim(ABSORB, term, absorbing));
+        return Some(b.claim(BCF_RULE_ABSORB, term, absorbing));
     }
     let mut kept: SmallVec<[ExprId; 8]> = SmallVec::new();
     for &arg in args {
@@ -501,7 +477,7 @@ fn simplify_junction(b: &mut Builder, term: ExprId, args: &[ExprId]) -> Option<E
         [only] => only,
         _ => b.arena.intern(head.code, head.params, &kept),
     };
-    Some(b.claim(ACI_NORM, term, rest))
+    Some(b.claim(BCF_RULE_ACI_NORM, term, rest))
 }
 
 /// `(x & c) & d` as `x & (c & d)`, and the same for or: one constant, last.
@@ -534,5 +510,5 @@ fn merge_constants(b: &mut Builder, term: ExprId, args: &[ExprId]) -> Option<Equ
     if merged == term {
         return None;
     }
-    Some(b.claim(ACI_NORM, term, merged))
+    Some(b.claim(BCF_RULE_ACI_NORM, term, merged))
 }

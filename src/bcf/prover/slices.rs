@@ -6,19 +6,12 @@
 use bpftwin_uapi::bcf::*;
 use smallvec::SmallVec;
 
-use super::builder::{ABSORB, ACI_NORM, Builder, Equation};
+use super::builder::{Builder, Equation};
+use crate::bcf::checker::rewrites::{
+    BV_AND_CONCAT_PULLUP, BV_EXTRACT_CONCAT_1, BV_EXTRACT_CONCAT_2, BV_EXTRACT_CONCAT_3, BV_EXTRACT_EXTRACT,
+    BV_EXTRACT_SIGN_EXTEND_1, BV_EXTRACT_WHOLE, BV_SHL_BY_CONST_1, BV_ZERO_EXTEND_ELIMINATE,
+};
 use crate::bcf::expr::{ExprId, low_mask};
-
-// Rewrites of the table.
-const BV_EXTRACT_EXTRACT: u32 = 52;
-const BV_EXTRACT_WHOLE: u32 = 53;
-const BV_EXTRACT_CONCAT_1: u32 = 54;
-const BV_EXTRACT_CONCAT_2: u32 = 55;
-const BV_EXTRACT_CONCAT_3: u32 = 56;
-const BV_EXTRACT_SIGN_EXTEND_1: u32 = 62;
-const BV_ZERO_EXTEND_ELIMINATE: u32 = 93;
-const BV_SHL_BY_CONST_1: u32 = 105;
-const BV_AND_CONCAT_PULLUP: u32 = 113;
 
 /// One step of `(extract high low x)` towards slices of the parts of `x`.
 pub fn extract(b: &mut Builder, term: ExprId, x: ExprId) -> Option<Equation> {
@@ -116,9 +109,9 @@ pub fn low_mask_of(b: &mut Builder, term: ExprId, args: &[ExprId]) -> Option<Equ
         b.rewrite(BV_AND_CONCAT_PULLUP, &[with, none, all, zeros, none, ints[0], ints[1], ints[2]])?;
     // The upper part is zero, the lower one the slice.
     let [above, below] = b.arena.match_op::<2>(pulled.right, BCF_BV_CONCAT)?;
-    let above = b.claim(ABSORB, above, zeros);
+    let above = b.claim(BCF_RULE_ABSORB, above, zeros);
     let slice = *b.arena.args(below).first()?;
-    let below = b.claim(ACI_NORM, below, slice);
+    let below = b.claim(BCF_RULE_ACI_NORM, below, slice);
     let sliced = b.cong(BCF_BV_CONCAT, width.into(), &[above, below])?;
     // Back to an extension, which comparisons can drop.
     let extension = b.int(u32::from(width - ones));

@@ -170,9 +170,9 @@ fn formulas_come_to_their_normal_forms() {
             let equality = b.arena.eq(formula_id, form_id);
             b.arena.not(equality)
         };
-        let assumed = b.step(builder::ASSUME, &[], &[builder::Param::Expr(negated)]);
+        let assumed = b.step(BCF_RULE_ASSUME, &[], &[builder::Param::Expr(negated)]);
         let proved = b.prove(&equation);
-        let last = b.step(builder::CONTRA, &[proved, assumed], &[]);
+        let last = b.step(BCF_RULE_CONTRA, &[proved, assumed], &[]);
         checker::check(&b.write(last), None, Policy::Strict)
             .unwrap_or_else(|error| panic!("{formula}: {error}"));
     }

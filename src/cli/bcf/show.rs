@@ -253,7 +253,7 @@ fn furthest(words: &[u32]) -> Result<Checker<'_>, CheckError> {
 
 /// What the proof assumes.
 fn assumption(checker: &Checker<'_>) -> Option<ExprId> {
-    let is_assume = |step: &crate::bcf::proof::Step<'_>| step.head.rule == crate::bcf::proof::RULE_ASSUME;
+    let is_assume = |step: &crate::bcf::proof::Step<'_>| step.head.rule == bpftwin_uapi::bcf::BCF_RULE_ASSUME;
     let step = checker.steps().steps().find(is_assume)?;
     checker.ids().get(*step.params.first()?)
 }

@@ -1,5 +1,5 @@
 //! Writes seeds for the fuzz targets: `fuzz_seeds DIRECTORY OBJECT...` fills `attr`, `btf` and `program` in the directory
-//! from BPF objects, and from calls that make sense together, and `bcf_proof`, `bcf_request` and `bcf_smtlib` from conditions.
+//! from BPF objects, and from calls that make sense together, and `bcf_proof`, `bcf_request`, `bcf_smtlib` and `bcf_prove` from conditions.
 
 #[path = "fuzz_seeds/bcf.rs"]
 mod bcf;

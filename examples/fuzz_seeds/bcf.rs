@@ -58,7 +58,9 @@ fn one(seeds: &mut Seeds, text: &str) -> Result<(), Error> {
     seeds.add("bcf_smtlib", text.as_bytes())?;
     let Condition { arena, root, .. } = parse(text.as_bytes())?;
     let words = words(&arena);
-    seeds.add("bcf_request", bytemuck::cast_slice(&[&words[..], &[u32::MAX, root.0]].concat()))?;
+    for target in ["bcf_request", "bcf_prove"] {
+        seeds.add(target, bytemuck::cast_slice(&[&words[..], &[u32::MAX, root.0]].concat()))?;
+    }
     seeds.add("bcf_request", bytemuck::cast_slice(&[&[root.0], &words[..]].concat()))?;
     let timeout = Duration::from_secs(2);
     if let Verdict::Proved(proof) =

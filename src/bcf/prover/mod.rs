@@ -26,6 +26,8 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
+use bpftwin_uapi::bcf::BCF_MAX_PROOF_SIZE;
+
 use super::checker::{self, Policy};
 use super::eval::Value;
 use super::expr::{Arena, ExprId};
@@ -72,10 +74,16 @@ pub fn prove(arena: &Arena, root: ExprId, limits: &Limits) -> Verdict {
     }
     let deadline = Instant::now() + limits.timeout;
     let verdict = attempt::run(arena, root, limits, deadline);
-    if let Verdict::Proved(words) = &verdict
-        && let Err(error) = checker::check(words, Some(Goal { arena, root }), Policy::Strict)
-    {
-        return Verdict::Unknown(format!("the proof that was found does not hold: {error}"));
+    let Verdict::Proved(words) = &verdict else { return verdict };
+    if words.len() * 4 >= BCF_MAX_PROOF_SIZE as usize {
+        return Verdict::Unknown("the proof is larger than the format allows".into());
     }
-    verdict
+    match checker::check(words, Some(Goal { arena, root }), Policy::Strict) {
+        Ok(_) => verdict,
+        Err(error) => {
+            // A step that does not follow would be a fault of the prover, a limit that is passed is none.
+            debug_assert_ne!(error.errno(), libc::EINVAL, "{error}");
+            Verdict::Unknown(format!("the checker does not take the proof that was found: {error}"))
+        }
+    }
 }

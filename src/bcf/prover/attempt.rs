@@ -18,6 +18,9 @@ use crate::bcf::expr::{Arena, ExprId};
 /// Proofs of fewer words are not worth another way.
 const SMALL: usize = 256;
 
+/// Direct proofs of which the smallest is taken.
+const DIRECT_PROOFS: usize = 16;
+
 /// What is done to terms before they become bits.
 #[derive(Clone, Copy)]
 struct Way {
@@ -36,7 +39,7 @@ const WAYS: [Way; 4] = [
 
 /// Tries the ways in turn and keeps the smallest proof.
 pub fn run(arena: &Arena, root: ExprId, limits: &Limits, deadline: Instant) -> Verdict {
-    let mut plain = Attempt::new(arena, root, limits.memory);
+    let mut plain = Attempt::new(arena, root, limits.memory, deadline);
     if let Some(words) = plain.direct() {
         return Verdict::Proved(words);
     }
@@ -73,6 +76,7 @@ pub fn run(arena: &Arena, root: ExprId, limits: &Limits, deadline: Instant) -> V
 struct Attempt {
     b: Builder,
     root: ExprId,
+    deadline: Instant,
     facts: Vec<Fact>,
     norm: Normaliser,
     bits: Bits,
@@ -86,13 +90,14 @@ struct Attempt {
 }
 
 impl Attempt {
-    fn new(arena: &Arena, root: ExprId, memory: usize) -> Attempt {
+    fn new(arena: &Arena, root: ExprId, memory: usize, deadline: Instant) -> Attempt {
         let mut b = Builder::new(arena.clone(), memory);
         let step = b.step(BCF_RULE_ASSUME, &[], &[Param::Expr(root)]);
         let facts = facts::split(&mut b, Fact { formula: root, step });
         let mut attempt = Attempt {
             b,
             root,
+            deadline,
             facts,
             norm: Normaliser::new(true),
             bits: Bits::new(),
@@ -109,6 +114,9 @@ impl Attempt {
     /// upper bits of `c` are zero.
     fn slice_facts(&mut self) {
         for fact in self.facts.clone() {
+            if self.is_late() {
+                break;
+            }
             let fact = self.normal_fact(fact);
             let Some((term, value)) = constant_equality(&self.b, fact.formula) else { continue };
             if self.b.arena.code(term) != BCF_BV_ZERO_EXTEND {
@@ -139,6 +147,9 @@ impl Attempt {
         let mut constants: FxHashMap<ExprId, Equation> = FxHashMap::default();
         let mut proofs = Vec::new();
         for fact in self.facts.clone() {
+            if proofs.len() == DIRECT_PROOFS || self.is_late() {
+                break;
+            }
             let fact = match constant_equality(&self.b, fact.formula) {
                 Some(_) => fact,
                 None if unequal_constants(&self.b, fact.formula).is_some() => fact,
@@ -176,6 +187,10 @@ impl Attempt {
         proofs.into_iter().map(|last| self.b.write(last)).min_by_key(Vec::len)
     }
 
+    fn is_late(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
     /// The fact's normal form as a fact.
     fn normal_fact(&mut self, fact: Fact) -> Fact {
         let equation = self.norm.norm(&mut self.b, fact.formula);
@@ -190,6 +205,9 @@ impl Attempt {
     fn known_constants(&mut self) -> Vec<Equation> {
         let mut known = Vec::new();
         for fact in self.facts.clone() {
+            if self.is_late() {
+                break;
+            }
             let normal = self.normal_fact(fact);
             if let Some((term, value)) = constant_equality(&self.b, normal.formula)
                 && self.b.arena.bv_value(term).is_none()

@@ -192,27 +192,29 @@ fn words(bytes: &[u8]) -> Result<Cow<'_, [u32]>, String> {
 }
 
 fn decode(bytes: &[u8], format: Format) -> Result<Input, String> {
-    if format == Format::Smt {
-        let smtlib::Condition { arena, root, variables } =
-            smtlib::parse(bytes).map_err(|error| error.to_string())?;
-        let conditions = vec![Condition { kind: Kind::Smt, root }];
-        return Ok(Input::Conditions(vec![Conditions { arena, conditions, names: variables }]));
-    }
-    let words = words(bytes)?;
     let request = |words| Request::parse(words).map_err(|error| error.to_string());
     let refine = Kind::Request(Which::Refine);
-    let conditions = match format {
-        Format::Request => vec![Conditions::of_request(request(&words)?, refine)],
-        Format::Goal => {
-            let goal = Request::parse_goal_file(&words).map_err(|error| error.to_string())?;
-            vec![Conditions::of_request(goal, Kind::Goal)]
-        }
-        Format::Requests => recording(&words)?
+    let requests = match format {
+        Format::Proof => return Ok(Input::Proof(words(bytes)?.into_owned())),
+        Format::Request => vec![Conditions::of_request(request(&words(bytes)?)?, refine)],
+        Format::Requests => recording(&words(bytes)?)?
             .map(|part| Ok(Conditions::of_request(request(part?)?, refine)))
             .collect::<Result<_, String>>()?,
-        Format::Proof | Format::Smt => return Ok(Input::Proof(words.into_owned())),
+        Format::Goal => {
+            let goal = Request::parse_goal_file(&words(bytes)?).map_err(|error| error.to_string())?;
+            vec![Conditions::of_request(goal, Kind::Goal)]
+        }
+        Format::Smt => {
+            let smtlib::Condition { arena, root, variables } =
+                smtlib::parse(bytes).map_err(|error| error.to_string())?;
+            vec![Conditions {
+                arena,
+                conditions: vec![Condition { kind: Kind::Smt, root }],
+                names: variables,
+            }]
+        }
     };
-    Ok(Input::Conditions(conditions))
+    Ok(Input::Conditions(requests))
 }
 
 /// The requests of a recording.

@@ -105,7 +105,7 @@ fn proofs_are_checked() {
     let scratch = Scratch::new();
     let good = scratch.words("good.bcf", &proof(CONTRADICTION, STEPS));
     let printed = expect(0, &["check", &good]);
-    assert!(printed.contains("1 proofs: 1 accepted, 0 rejected"), "{printed}");
+    assert!(printed.contains("1 proof: 1 accepted, 0 rejected"), "{printed}");
     // The premises of the last step swapped: not `x` and `not x` any more.
     let mut steps = STEPS.to_vec();
     steps[9..].reverse();

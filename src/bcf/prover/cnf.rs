@@ -34,6 +34,8 @@ pub struct Clause {
 pub struct Cnf {
     vars: FxHashMap<ExprId, u32>,
     terms: Vec<ExprId>,
+    /// Long chains of negations, from each of their nodes.
+    chains: FxHashMap<ExprId, (ExprId, u32)>,
     pub clauses: Vec<Clause>,
     /// The clauses in the solver's terms.
     pub lits: Vec<SmallVec<[Lit; 4]>>,
@@ -68,8 +70,23 @@ impl Cnf {
         self.vars.get(&term).copied()
     }
 
-    pub fn lit(&mut self, b: &Builder, term: ExprId) -> Lit {
+    /// [`strip`], which does not walk a long chain twice.
+    fn strip(&mut self, b: &Builder, term: ExprId) -> (ExprId, u32) {
+        const LONG: u32 = 8;
+        if let Some(&known) = self.chains.get(&term) {
+            return known;
+        }
         let (base, negations) = strip(b, term);
+        let (mut at, mut left) = (term, negations);
+        while left > LONG && self.chains.insert(at, (base, left)).is_none() {
+            at = b.arena.args(at)[0];
+            left -= 1;
+        }
+        (base, negations)
+    }
+
+    pub fn lit(&mut self, b: &Builder, term: ExprId) -> Lit {
+        let (base, negations) = self.strip(b, term);
         let next = self.terms.len() as u32;
         let var = *self.vars.entry(base).or_insert(next);
         if var == next {

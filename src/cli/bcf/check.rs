@@ -196,7 +196,8 @@ impl Check {
                         writeln!(out, "\n{}: {}\n    {reason}", row.file, verdict_text(row))?;
                     }
                 }
-                write!(out, "\n{} proofs: {accepted} accepted, {rejected} rejected", rows.len())?;
+                let noun = if rows.len() == 1 { "proof" } else { "proofs" };
+                write!(out, "\n{} {noun}: {accepted} accepted, {rejected} rejected", rows.len())?;
                 if unreadable != 0 {
                     write!(out, ", {unreadable} not readable")?;
                 }

@@ -1,11 +1,12 @@
-//! Proofs of BCF: the file, the rules under both policies, and the printing of steps and facts.
+//! Proofs of BCF: the file, the rules under both policies, whether what passes is true, and the printing of steps and facts.
 #![no_main]
 
 use bpftwin::bcf::checker::{Checker, Policy, check_bytes, words_of};
+use bpftwin::bcf::judge::judge;
 use bpftwin::bcf::print::{Bounds, StepText, Term};
 use libfuzzer_sys::fuzz_target;
 
-/// Steps of a proof that are printed.
+/// Steps of a proof that are printed, and that are judged.
 const PRINTED: u32 = 200;
 
 fuzz_target!(|input: &[u8]| {
@@ -23,6 +24,9 @@ fuzz_target!(|input: &[u8]| {
                 Ok(None) => break assert_eq!(checked, Ok(checker.report())),
                 Err(error) => break assert_eq!(checked, Err(error)),
             }
+        }
+        if let Err(error) = judge(&words, policy, PRINTED, words.len() as u64) {
+            panic!("{policy:?}: {error}");
         }
     }
 });

@@ -7,7 +7,6 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use bpftwin_uapi::bcf::*;
-use rustc_hash::FxHashMap;
 
 use super::expr::{Arena, ExprId};
 
@@ -20,6 +19,11 @@ pub struct Bv {
     width: u8,
     /// Least significant first.
     limbs: [u64; LIMBS],
+}
+
+/// Limbs that a value of this width needs.
+fn limbs(width: u8) -> usize {
+    usize::from(width).div_ceil(LIMB_BITS)
 }
 
 /// The value of a term.
@@ -161,6 +165,9 @@ impl Bv {
         if divisor.is_zero() {
             return (Bv::ones(self.width), self);
         }
+        if let (Some(x), Some(y)) = (self.to_u64(), divisor.to_u64()) {
+            return (Bv::new(self.width, x / y), Bv::new(self.width, x % y));
+        }
         let (mut quotient, mut rest) = (Bv::new(self.width, 0), Bv::new(self.width, 0));
         for i in (0..self.width).rev() {
             // The bit that falls out of the top counts: then the rest is larger than any divisor.
@@ -277,31 +284,68 @@ impl Bv {
 }
 
 /// Values of terms under one assignment, each computed once.
+///
+/// An evaluator belongs to one arena. It takes a word for each of the arena's, and for each value as many limbs as it has.
 #[derive(Clone, Default)]
 pub struct Evaluator {
-    values: FxHashMap<ExprId, Value>,
+    /// By id: [`NO_VALUE`], a truth value, or [`FIRST_PLACE`] and the index of the value's first limb.
+    places: Vec<u32>,
+    limbs: Vec<u64>,
 }
+
+const NO_VALUE: u32 = 0;
+const TRUTHS: [u32; 2] = [1, 2];
+const FIRST_PLACE: u32 = 3;
 
 impl Evaluator {
     pub fn new() -> Evaluator {
         Evaluator::default()
     }
 
-    /// Gives a variable (or any term) its value.
+    /// Gives a variable (or any term) its value, which must be of its type.
     pub fn assign(&mut self, id: ExprId, value: Value) {
-        self.values.insert(id, value);
+        let index = id.0 as usize;
+        if self.places.len() <= index {
+            self.places.resize(index + 1, NO_VALUE);
+        }
+        self.places[index] = match value {
+            Value::Bool(value) => TRUTHS[usize::from(value)],
+            Value::Bv(value) => {
+                let place = self.limbs.len() as u32 + FIRST_PLACE;
+                self.limbs.extend_from_slice(&value.limbs[..limbs(value.width)]);
+                place
+            }
+        };
+    }
+
+    fn get(&self, arena: &Arena, id: ExprId) -> Option<Value> {
+        match *self.places.get(id.0 as usize)? {
+            NO_VALUE => None,
+            truth if truth < FIRST_PLACE => Some(Value::Bool(truth == TRUTHS[1])),
+            place => {
+                let start = (place - FIRST_PLACE) as usize;
+                let mut value = Bv::new(arena.width(id), 0);
+                let stored = self.limbs.get(start..start + limbs(value.width))?;
+                value.limbs[..stored.len()].copy_from_slice(stored);
+                Some(Value::Bv(value))
+            }
+        }
+    }
+
+    fn has(&self, id: ExprId) -> bool {
+        self.places.get(id.0 as usize).is_some_and(|&place| place != NO_VALUE)
     }
 
     /// The value of a term; `None` if it holds a variable that has no value, or is a list.
     pub fn eval(&mut self, arena: &Arena, root: ExprId) -> Option<Value> {
         let mut stack = vec![(root, false)];
         while let Some((id, ready)) = stack.pop() {
-            if self.values.contains_key(&id) {
+            if self.has(id) {
                 continue;
             }
             if ready {
                 let value = self.apply(arena, id)?;
-                self.values.insert(id, value);
+                self.assign(id, value);
             } else {
                 stack.push((id, true));
                 // A width is known without a value.
@@ -310,7 +354,7 @@ impl Evaluator {
                 }
             }
         }
-        self.values.get(&root).copied()
+        self.get(arena, root)
     }
 
     /// The value of a Boolean term.
@@ -321,16 +365,16 @@ impl Evaluator {
         }
     }
 
-    fn bv(&self, id: ExprId) -> Option<Bv> {
-        match self.values.get(&id)? {
-            Value::Bv(value) => Some(*value),
+    fn bv(&self, arena: &Arena, id: ExprId) -> Option<Bv> {
+        match self.get(arena, id)? {
+            Value::Bv(value) => Some(value),
             Value::Bool(_) => None,
         }
     }
 
-    fn bool(&self, id: ExprId) -> Option<bool> {
-        match self.values.get(&id)? {
-            Value::Bool(value) => Some(*value),
+    fn bool(&self, arena: &Arena, id: ExprId) -> Option<bool> {
+        match self.get(arena, id)? {
+            Value::Bool(value) => Some(value),
             Value::Bv(_) => None,
         }
     }
@@ -347,20 +391,20 @@ impl Evaluator {
     fn apply_bool(&self, arena: &Arena, id: ExprId) -> Option<bool> {
         let head = arena.head(id);
         let args = arena.args(id);
-        let all = || args.iter().map(|&arg| self.bool(arg));
-        let unsigned = || Some(self.bv(args[0])?.ucmp(&self.bv(args[1])?));
-        let signed = || Some(self.bv(args[0])?.scmp(&self.bv(args[1])?));
+        let all = || args.iter().map(|&arg| self.bool(arena, arg));
+        let unsigned = || Some(self.bv(arena, args[0])?.ucmp(&self.bv(arena, args[1])?));
+        let signed = || Some(self.bv(arena, args[0])?.scmp(&self.bv(arena, args[1])?));
         Some(match head.code {
             BCF_BOOL_CONST => head.params & 1 != 0,
-            BCF_BOOL_NOT => !self.bool(args[0])?,
+            BCF_BOOL_NOT => !self.bool(arena, args[0])?,
             BCF_BOOL_AND => all().try_fold(true, |acc, value| Some(acc & value?))?,
             BCF_BOOL_OR => all().try_fold(false, |acc, value| Some(acc | value?))?,
             BCF_BOOL_XOR => all().try_fold(false, |acc, value| Some(acc ^ value?))?,
-            BCF_BOOL_IMPLIES => !self.bool(args[0])? | self.bool(args[1])?,
-            BCF_BOOL_ITE => self.bool(if self.bool(args[0])? { args[1] } else { args[2] })?,
-            BCF_BOOL_BIT_OF => self.bv(args[0])?.bit(head.params_low()),
-            BCF_BOOL_EQ => self.values.get(&args[0])? == self.values.get(&args[1])?,
-            BCF_BOOL_DISTINCT => self.values.get(&args[0])? != self.values.get(&args[1])?,
+            BCF_BOOL_IMPLIES => !self.bool(arena, args[0])? | self.bool(arena, args[1])?,
+            BCF_BOOL_ITE => self.bool(arena, if self.bool(arena, args[0])? { args[1] } else { args[2] })?,
+            BCF_BOOL_BIT_OF => self.bv(arena, args[0])?.bit(head.params_low()),
+            BCF_BOOL_EQ => self.get(arena, args[0])? == self.get(arena, args[1])?,
+            BCF_BOOL_DISTINCT => self.get(arena, args[0])? != self.get(arena, args[1])?,
             BCF_BOOL_UGT => unsigned()?.is_gt(),
             BCF_BOOL_UGE => unsigned()?.is_ge(),
             BCF_BOOL_ULT => unsigned()?.is_lt(),
@@ -379,7 +423,7 @@ impl Evaluator {
         let width = arena.width(id);
         let fold = |f: fn(Bv, Bv) -> Bv| {
             let (&first, rest) = args.split_first()?;
-            rest.iter().try_fold(self.bv(first)?, |acc, &arg| Some(f(acc, self.bv(arg)?)))
+            rest.iter().try_fold(self.bv(arena, first)?, |acc, &arg| Some(f(acc, self.bv(arena, arg)?)))
         };
         Some(match head.code {
             BCF_BV_CONST => Bv::new(width, arena.bv_value(id)?),
@@ -397,26 +441,26 @@ impl Evaluator {
             BCF_BV_LSHR => fold(Bv::lshr)?,
             BCF_BV_ASHR => fold(Bv::ashr)?,
             BCF_BV_CONCAT => fold(Bv::concat)?,
-            BCF_BV_NEG => self.bv(args[0])?.neg(),
-            BCF_BV_NOT => self.bv(args[0])?.not(),
-            BCF_BV_EXTRACT => self.bv(args[0])?.extract(head.params_high(), head.params_low()),
-            BCF_BV_SIGN_EXTEND => self.bv(args[0])?.sign_extend(width),
-            BCF_BV_ZERO_EXTEND => self.bv(args[0])?.zero_extend(width),
+            BCF_BV_NEG => self.bv(arena, args[0])?.neg(),
+            BCF_BV_NOT => self.bv(arena, args[0])?.not(),
+            BCF_BV_EXTRACT => self.bv(arena, args[0])?.extract(head.params_high(), head.params_low()),
+            BCF_BV_SIGN_EXTEND => self.bv(arena, args[0])?.sign_extend(width),
+            BCF_BV_ZERO_EXTEND => self.bv(arena, args[0])?.zero_extend(width),
             BCF_BV_REPEAT => {
-                let part = self.bv(args[0])?;
+                let part = self.bv(arena, args[0])?;
                 (1..head.params_high()).fold(part, |acc, _| acc.concat(part))
             }
             BCF_BV_SIZE => Bv::new(width, arena.width(args[0]).into()),
             BCF_BV_FROM_BOOL => {
-                let bits: Option<Vec<bool>> = args.iter().map(|&arg| self.bool(arg)).collect();
+                let bits: Option<Vec<bool>> = args.iter().map(|&arg| self.bool(arena, arg)).collect();
                 Bv::from_bits(bits?.into_iter())
             }
             BCF_BV_ITE => {
-                let taken = match self.values.get(&args[0])? {
-                    Value::Bool(value) => *value,
+                let taken = match self.get(arena, args[0])? {
+                    Value::Bool(value) => value,
                     Value::Bv(value) => !value.is_zero(),
                 };
-                self.bv(if taken { args[1] } else { args[2] })?
+                self.bv(arena, if taken { args[1] } else { args[2] })?
             }
             _ => return None,
         })

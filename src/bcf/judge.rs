@@ -1,10 +1,12 @@
 //! An independent judge of the checker, for tests and fuzzing: whatever step passes, its fact must be true wherever the facts of its
 //! premises are. It evaluates them all for some values of the variables, and knows no rule.
 
+use bpftwin_uapi::bcf::*;
+
 use super::checker::{Checker, Policy, rules};
 use super::eval::{Bv, Evaluator, Value};
 use super::expr::{Arena, ExprId};
-use super::proof::{RULE_ASSUME, Step, StepNo};
+use super::proof::{Step, StepNo};
 
 /// A step that the checker lets pass though it does not follow.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -50,12 +52,12 @@ pub fn judge(words: &[u32], policy: Policy, limit: u32, seed: u64) -> Result<u32
 
 /// Whether nobody claims that the fact follows.
 fn is_believed(step: &Step<'_>, policy: Policy) -> bool {
-    let trusted = match rules::name(step.head.rule) {
-        "REWRITE" => step.params.first() == Some(&0),
-        "POLY_NORM" => true,
+    let trusted = match step.head.rule {
+        BCF_RULE_REWRITE => step.params.first() == Some(&0),
+        BCF_RULE_POLY_NORM => true,
         _ => false,
     };
-    step.head.rule == RULE_ASSUME || (trusted && policy == Policy::Reference)
+    step.head.rule == BCF_RULE_ASSUME || (trusted && policy == Policy::Reference)
 }
 
 /// Values for all variables: zeros, ones, then random ones, some of them small.

@@ -164,16 +164,15 @@ impl Attempt {
             }
             let Some((left, right)) = constant_equality(&self.b, fact.formula) else { continue };
             let equation = self.b.says(fact.step, left, right);
-            let flipped = |b: &mut Builder, equation: &Equation| b.symm(equation);
             let constant_left = self.b.arena.bv_value(left).is_some();
             let term = if constant_left { right } else { left };
             match constants.get(&term).cloned() {
                 None => {
-                    let from = if constant_left { equation } else { flipped(&mut self.b, &equation) };
+                    let from = if constant_left { equation } else { self.b.symm(&equation) };
                     constants.insert(term, from);
                 }
                 Some(from) => {
-                    let to = if constant_left { flipped(&mut self.b, &equation) } else { equation };
+                    let to = if constant_left { self.b.symm(&equation) } else { equation };
                     let values = [from.left, to.right];
                     if values[0] == values[1] {
                         continue;
@@ -251,7 +250,11 @@ impl Attempt {
         }
         match self.solve(&sat::Limits { effort: Duration::ZERO, ..search }) {
             Outcome::Sat(assignment) => self.model(&assignment),
-            Outcome::Unsat(_) => skeleton.smallest(atoms, &search, deadline),
+            // A smaller proof is looked for, but one there is.
+            Outcome::Unsat(first) => match skeleton.smallest(atoms, &search, deadline) {
+                Verdict::Proved(words) => Verdict::Proved(words),
+                _ => self.write(&first),
+            },
             Outcome::Unknown(reason) => Verdict::Unknown(reason.to_string()),
         }
     }

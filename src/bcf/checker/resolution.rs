@@ -1,6 +1,7 @@
 //! Rules on clauses: chain resolution, and what brings literals into shape for it.
 
 use bpftwin_uapi::bcf::BCF_BOOL_NOT;
+use smallvec::SmallVec;
 
 use super::{Checker, Fact, RuleError, ensure};
 use crate::bcf::expr::{ExprId, MAX_ARGS};
@@ -21,10 +22,12 @@ pub(super) fn resolution(checker: &mut Checker<'_>, step: &Step<'_>) -> Result<F
     let (polarities, pivots) = step.params.split_at(polarity_words);
     ensure(unused_bits(polarities, rest.len()) == 0, "a polarity without a pivot is set")?;
 
+    let pivots: SmallVec<[ExprId; 32]> =
+        pivots.iter().map(|&pivot| checker.formula(pivot)).collect::<Result<_>>()?;
+
     let mut clause = std::mem::take(&mut checker.scratch);
     clause.clear();
-    for (i, (&premise, &pivot)) in rest.iter().zip(pivots).enumerate() {
-        let pivot = checker.formula(pivot)?;
+    for (i, (&premise, &pivot)) in rest.iter().zip(&pivots).enumerate() {
         let positive = polarities[i / 32] >> (i % 32) & 1 != 0;
         let negation = checker.negation(pivot);
         let (left, right) = if positive { (Some(pivot), negation) } else { (negation, Some(pivot)) };
@@ -237,6 +240,8 @@ mod tests {
         };
         assert_eq!(resolve(&format!("(or{})", " q".repeat(127))), Ok(true));
         assert_eq!(resolve(&wide).map_err(|error: RuleError| error.errno()), Err(libc::E2BIG));
+        // Pivots are looked at before anything is resolved.
+        rejects("RESOLUTION", &[&wide, &wide, "p"], &[Word(3), Term("p"), Term("a8")]);
     }
 
     fn bytes(bytes: &[u8]) -> Vec<Param<'static>> {

@@ -122,7 +122,7 @@ fn proofs_are_checked() {
     };
     assert_eq!(
         rows.iter().map(fields).collect::<Vec<_>>(),
-        ["accepted 0 reference 4 null null", "rejected 22 reference 3 3 CONTRA"]
+        ["accepted 0 reference 4 null null", "rejected 22 reference 4 3 CONTRA"]
     );
     assert_eq!(rows[0]["bytes"], 4 * (3 + CONTRADICTION.len() + STEPS.len()));
 }

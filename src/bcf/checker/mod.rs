@@ -77,7 +77,35 @@ pub fn check(words: &[u32], goal: Option<Goal<'_>>, policy: Policy) -> Result<Re
 /// # Errors
 /// As [`check`].
 pub fn check_bytes(bytes: &[u8], goal: Option<Goal<'_>>, policy: Policy) -> Result<Report, CheckError> {
-    check(&words_of(bytes)?, goal, policy)
+    let examined = examine(bytes, goal, policy);
+    examined.verdict.map(|()| examined.report)
+}
+
+/// What there is to say of a proof, accepted or not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Examined {
+    pub verdict: Result<(), CheckError>,
+    /// Steps of the proof; 0 if it is none, or one of something else.
+    pub steps: u32,
+    /// Up to the step that does not follow.
+    pub report: Report,
+}
+
+/// [`check_bytes`], but tells how far it came where a proof is rejected.
+pub fn examine(bytes: &[u8], goal: Option<Goal<'_>>, policy: Policy) -> Examined {
+    let no_proof = |error| Examined { verdict: Err(error), steps: 0, report: Report::default() };
+    let words = match words_of(bytes) {
+        Ok(words) => words,
+        Err(error) => return no_proof(error.into()),
+    };
+    match Checker::new(&words, goal, policy) {
+        Ok(mut checker) => Examined {
+            verdict: checker.run(),
+            steps: checker.steps.len() as u32,
+            report: checker.report,
+        },
+        Err(error) => no_proof(error),
+    }
 }
 
 /// The words of a file, copied only if they are not aligned.

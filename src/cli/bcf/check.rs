@@ -81,9 +81,13 @@ struct Row {
     errno: i32,
     policy: &'static str,
     bytes: usize,
+    /// Steps of the proof; 0 where the file is none.
     steps: u32,
     trusted_poly_norm: u32,
     trusted_rewrite: u32,
+    /// POLY_NORM steps that were not taken on trust.
+    checked_poly_norm: u32,
+    /// The step that does not follow.
     #[serde(skip_serializing_if = "Option::is_none")]
     step: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,6 +142,7 @@ impl Check {
             steps: 0,
             trusted_poly_norm: 0,
             trusted_rewrite: 0,
+            checked_poly_norm: 0,
             step: None,
             rule: None,
             reason: None,
@@ -156,25 +161,21 @@ impl Check {
             PolicyArg::Reference => Policy::Reference,
         };
         let start = Instant::now();
-        let outcome = checker::check_bytes(&bytes, goal, policy);
+        let examined = checker::examine(&bytes, goal, policy);
         row.duration_us = start.elapsed().as_micros() as u64;
-        match outcome {
-            Ok(report) => {
-                row.verdict = "accepted";
-                row.steps = report.steps;
-                row.trusted_poly_norm = report.trusted_poly_norm;
-                row.trusted_rewrite = report.trusted_rewrite;
+        row.steps = examined.steps;
+        row.trusted_poly_norm = examined.report.trusted_poly_norm;
+        row.trusted_rewrite = examined.report.trusted_rewrite;
+        row.checked_poly_norm = examined.report.checked_poly_norm;
+        row.verdict = "accepted";
+        if let Err(error) = examined.verdict {
+            row.verdict = "rejected";
+            row.errno = error.errno();
+            if let CheckError::Step { step, rule, .. } = error {
+                row.step = Some(step);
+                row.rule = Some(rule);
             }
-            Err(error) => {
-                row.verdict = "rejected";
-                row.errno = error.errno();
-                if let CheckError::Step { step, rule, .. } = error {
-                    row.steps = step;
-                    row.step = Some(step);
-                    row.rule = Some(rule);
-                }
-                row.reason = Some(error.to_string());
-            }
+            row.reason = Some(error.to_string());
         }
         row
     }

@@ -116,7 +116,8 @@ impl Checker<'_> {
                 continue;
             };
             path.push((id, next + 1, before));
-            self.spend(1)?;
+            // Looking for duplicates is a part of the visit.
+            self.spend(1 + normal.len() as u64 / 16)?;
             if is_neutral(&self.arena, root, arg) {
                 continue;
             }
@@ -255,6 +256,26 @@ mod tests {
             assert_eq!(by(Policy::Strict), Ok(true));
             assert_eq!(by(Policy::Reference).map_err(|error| error.errno()), Err(libc::E2BIG));
         }
+    }
+
+    /// A large claim that is made again and again would take time out of proportion to the proof's size.
+    #[test]
+    fn large_claims_are_not_made_again_and_again() {
+        let answer = |claims| {
+            let mut proof = MiniProof::new();
+            let leaves: Vec<_> = (0..250).map(|i| proof.term(&format!("p{}", "x".repeat(i)))).collect();
+            let nested = (0..4000).fold(leaves[0], |term, i| {
+                proof.arena.intern(BCF_BOOL_AND, 0, &[term, leaves[i % leaves.len()]])
+            });
+            let claim = proof.arena.eq(nested, nested);
+            let goal = proof.step("ASSUME", &[], &[Term("p")]);
+            let claims: Vec<_> = (0..claims).map(|_| proof.step("ACI_NORM", &[], &[Word(claim.0)])).collect();
+            let claims = proof.step("AND_INTRO", &claims, &[]);
+            proof.step("AND_INTRO", &[goal, claims], &[]);
+            proof.check(Policy::Strict).map_err(|error| error.errno())
+        };
+        assert_eq!(answer(3), Err(libc::EINVAL));
+        assert_eq!(answer(100), Err(libc::E2BIG));
     }
 
     /// Terms that double 60 times are 60 nodes.

@@ -24,6 +24,8 @@ pub mod rewrites;
 pub mod rules;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod unsound;
 
 use std::borrow::Cow;
 
@@ -99,11 +101,9 @@ pub fn examine(bytes: &[u8], goal: Option<Goal<'_>>, policy: Policy) -> Examined
         Err(error) => return no_proof(error.into()),
     };
     match Checker::new(&words, goal, policy) {
-        Ok(mut checker) => Examined {
-            verdict: checker.run(),
-            steps: checker.steps.len() as u32,
-            report: checker.report,
-        },
+        Ok(mut checker) => {
+            Examined { verdict: checker.run(), steps: checker.steps.len() as u32, report: checker.report }
+        }
         Err(error) => no_proof(error),
     }
 }

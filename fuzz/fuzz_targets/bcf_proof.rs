@@ -2,8 +2,8 @@
 #![no_main]
 
 use bpftwin::bcf::checker::{Checker, Policy, check_bytes, words_of};
-use bpftwin::bcf::judge::judge;
 use bpftwin::bcf::print::{Bounds, StepText, Term};
+use bpftwin_fuzz::judge::judge;
 use libfuzzer_sys::fuzz_target;
 
 /// Steps of a proof that are printed, and that are judged.
@@ -26,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
             }
         }
         if let Err(error) = judge(&words, policy, PRINTED, words.len() as u64) {
-            panic!("{policy:?}: {error}");
+            panic!("{policy:?}: {error:?}");
         }
     }
 });

@@ -5,6 +5,7 @@
 pub mod blob;
 pub mod descriptors;
 pub mod format;
+pub mod judge;
 pub mod memory;
 pub mod mutate;
 pub mod smt;

@@ -7,7 +7,6 @@
 pub mod checker;
 pub mod eval;
 pub mod expr;
-pub mod judge;
 pub mod print;
 pub mod proof;
 pub mod prover;

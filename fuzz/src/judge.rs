@@ -1,16 +1,14 @@
-//! An independent judge of the checker, for tests and fuzzing: whatever step passes, its fact must be true wherever the facts of its
-//! premises are. It evaluates them all for some values of the variables, and knows no rule.
+//! An independent judge of the checker: whatever step passes, its fact must be true wherever the facts of its premises are. It
+//! evaluates them all for some values of the variables, and knows no rule.
 
+use bpftwin::bcf::checker::{Checker, Policy, rules};
+use bpftwin::bcf::eval::{Bv, Evaluator, Value};
+use bpftwin::bcf::expr::{Arena, ExprId};
+use bpftwin::bcf::proof::{Step, StepNo};
 use bpftwin_uapi::bcf::*;
 
-use super::checker::{Checker, Policy, rules};
-use super::eval::{Bv, Evaluator, Value};
-use super::expr::{Arena, ExprId};
-use super::proof::{Step, StepNo};
-
 /// A step that the checker lets pass though it does not follow.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("step {step} ({rule}) passes and {wrong}")]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unsound {
     pub step: StepNo,
     pub rule: &'static str,

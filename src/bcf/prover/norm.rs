@@ -1,8 +1,9 @@
 //! Rewrites terms to a small core, with a justification for each step.
 //!
-//! What comes out: comparisons are `=`, unsigned and signed less-than; shifts by constants are concatenations; sums are in one
-//! order with one constant, `(a + b) - c + k`; equalities have their constant on the right. The aim is twofold: atoms that mean the
-//! same become the same, so that many conditions are refuted without looking at bits, and what is left costs few gates.
+//! What comes out: comparisons are `=`, unsigned and signed less-than; sums are in one order with one constant, `(a + b) - c + k`,
+//! multiples in them shifts to the left; shifts to the right by constants are concatenations, masks of low ones slices; equalities
+//! have their constant on the right. The aim is twofold: atoms that mean the same become the same, so that many conditions are
+//! refuted without looking at bits, and what is left costs few gates.
 
 use std::cmp::Ordering;
 
@@ -252,10 +253,7 @@ impl Normaliser {
         if amount == 0 {
             return b.rewrite(first, &[x, bits]);
         }
-        if u32::try_from(amount).is_err() {
-            return None;
-        }
-        let shift = b.int(amount as u32);
+        let shift = b.int(u32::try_from(amount).ok()?);
         if amount >= width.into() {
             return match code {
                 BCF_BV_LSHR => b.rewrite(first + 2, &[x, shift, bits]),
@@ -266,11 +264,8 @@ impl Normaliser {
                 }
             };
         }
-        let last = match code {
-            BCF_BV_SHL => b.int(u32::from(width) - 1 - amount as u32),
-            _ => b.int(u32::from(width) - 1),
-        };
-        b.rewrite(first + 1, &[x, shift, bits, last])
+        let top = b.int(u32::from(width) - 1);
+        b.rewrite(first + 1, &[x, shift, bits, top])
     }
 
     /// An equality of bit-vectors.

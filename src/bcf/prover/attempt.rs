@@ -45,12 +45,12 @@ pub fn run(arena: &Arena, root: ExprId, limits: &Limits, deadline: Instant) -> V
     }
     let known = plain.known_constants();
     let end = deadline.min(Instant::now() + limits.effort);
-    let mut best = Verdict::Unknown("the time was up".into());
+    let mut best = None;
     for (at, way) in WAYS.iter().enumerate().filter(|(_, way)| !way.constants || !known.is_empty()) {
         let now = Instant::now();
         // A way that gets lost must leave time for the others; once there is a proof, only the time for making it smaller counts.
         let until = match best {
-            Verdict::Proved(_) => end,
+            Some(Verdict::Proved(_)) => end,
             _ if at + 1 < WAYS.len() => now + deadline.saturating_duration_since(now).mul_f32(0.4),
             _ => deadline,
         };
@@ -60,16 +60,17 @@ pub fn run(arena: &Arena, root: ExprId, limits: &Limits, deadline: Instant) -> V
         let constants = if way.constants { &known[..] } else { &[] };
         match (plain.clone().prepared(*way, constants).refute(limits, until), &best) {
             (refuted @ Verdict::Refuted(_), _) => return refuted,
-            (Verdict::Proved(new), Verdict::Proved(old)) if new.len() >= old.len() => {}
-            (proved @ Verdict::Proved(_), _) => best = proved,
-            (unknown @ Verdict::Unknown(_), Verdict::Unknown(_)) => best = unknown,
-            (Verdict::Unknown(_), _) => {}
+            (Verdict::Proved(new), Some(Verdict::Proved(old))) if new.len() >= old.len() => {}
+            (proved @ Verdict::Proved(_), _) => best = Some(proved),
+            // The first way, which leaves nothing out, knows best why there is no answer.
+            (unknown @ Verdict::Unknown(_), None) => best = Some(unknown),
+            (Verdict::Unknown(_), Some(_)) => {}
         }
-        if matches!(&best, Verdict::Proved(words) if words.len() <= SMALL) {
+        if matches!(&best, Some(Verdict::Proved(words)) if words.len() <= SMALL) {
             break;
         }
     }
-    best
+    best.unwrap_or_else(|| Verdict::Unknown("the time was up".into()))
 }
 
 #[derive(Clone)]

@@ -373,9 +373,7 @@ impl Attempt {
             return Verdict::Refuted(model);
         }
         let what = match self.opaque.iter().next() {
-            Some(_) => {
-                "the condition has products or quotients of unknowns, which no rule of the format takes apart"
-            }
+            Some(_) => "the condition divides unknowns, which no rule of the format takes apart",
             None => "the search found no refutation, and its counterexample does not hold",
         };
         Verdict::Unknown(what.into())

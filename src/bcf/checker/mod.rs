@@ -150,7 +150,7 @@ pub struct Checker<'a> {
 /// Words of terms and of clauses for each word of the proof, and what small proofs get in any case.
 const ROOM: (usize, usize) = (8, 1 << 20);
 /// Visits of nodes, likewise.
-const FUEL: (u64, u64) = (16, 1 << 20);
+const FUEL: (u64, u64) = (32, 1 << 20);
 
 impl<'a> Checker<'a> {
     /// Reads a proof and matches what it assumes with the goal.

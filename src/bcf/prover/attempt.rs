@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bpftwin_uapi::bcf::*;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::bits::Bits;
 use super::builder::{Builder, Equation, Param};
@@ -14,6 +14,9 @@ use super::sat::{self, Outcome, Refutation};
 use super::{Limits, Model, Verdict, emit};
 use crate::bcf::eval::{Bv, Evaluator, Value};
 use crate::bcf::expr::{Arena, ExprId};
+
+/// Why there is no answer when the limit of memory is reached.
+const TOO_LARGE: &str = "the condition takes more memory than allowed";
 
 /// Proofs of fewer words are not worth another way.
 const SMALL: usize = 256;
@@ -86,8 +89,8 @@ struct Attempt {
     next_var: u32,
     /// Atoms that are known by name only.
     atoms: Vec<ExprId>,
-    /// Atoms that no rule turns into bits.
-    opaque: FxHashSet<ExprId>,
+    /// Whether there were atoms that did not become bits.
+    opaque: bool,
 }
 
 impl Attempt {
@@ -105,7 +108,7 @@ impl Attempt {
             cnf: Cnf::new(),
             next_var: 0,
             atoms: Vec::new(),
-            opaque: FxHashSet::default(),
+            opaque: false,
         };
         attempt.slice_facts();
         attempt
@@ -308,7 +311,7 @@ impl Attempt {
                 return Err(Verdict::Unknown("the time was up".into()));
             }
             if self.b.is_full(0) {
-                return Err(Verdict::Unknown("the condition takes more memory than allowed".into()));
+                return Err(Verdict::Unknown(TOO_LARGE.into()));
             }
             let term = self.cnf.term(self.next_var);
             self.next_var += 1;
@@ -341,9 +344,7 @@ impl Attempt {
     fn blast_one(&mut self, atom: ExprId, deadline: Instant) -> Result<(), Verdict> {
         match self.bits.atom(&mut self.b, atom) {
             Some(equation) => self.cnf.define_atom(&mut self.b, &equation),
-            None => {
-                self.opaque.insert(atom);
-            }
+            None => self.opaque = true,
         }
         self.define(deadline)
     }
@@ -372,12 +373,19 @@ impl Attempt {
         if evaluator.eval_bool(&self.b.arena, self.root) == Some(true) {
             return Verdict::Refuted(model);
         }
-        let what = match self.opaque.iter().next() {
-            Some(_) => "the condition divides unknowns, which no rule of the format takes apart",
-            None => "the search found no refutation, and its counterexample does not hold",
+        let what = if !self.opaque {
+            "the search found no refutation, and its counterexample does not hold"
+        } else if self.b.arena.reachable(&[self.root]).iter().any(|&term| divides(self.b.arena.code(term))) {
+            "the condition divides unknowns, which no rule of the format takes apart"
+        } else {
+            TOO_LARGE
         };
         Verdict::Unknown(what.into())
     }
+}
+
+fn divides(code: u8) -> bool {
+    matches!(code, BCF_BV_UDIV | BCF_BV_UREM | BCF_BV_SDIV | BCF_BV_SMOD)
 }
 
 /// A term that has no meaning but its own value.

@@ -16,7 +16,7 @@ use crate::bcf::expr::ExprId;
 /// Bits of terms, each made once.
 #[derive(Clone, Default)]
 pub struct Bits {
-    /// `None`: there is no way to bits.
+    /// `None`: there is no way to bits, or no room for them.
     known: FxHashMap<ExprId, Option<Equation>>,
 }
 
@@ -25,7 +25,7 @@ impl Bits {
         Bits::default()
     }
 
-    /// `term = from_bool(…)` for a bit-vector; `None` where the rules cannot say it (products, quotients).
+    /// `term = from_bool(…)` for a bit-vector; `None` where no rule says it (quotients), or there is no room for it.
     pub fn term(&mut self, b: &mut Builder, root: ExprId) -> Option<Equation> {
         let mut stack: SmallVec<[(ExprId, bool); 16]> = SmallVec::from_slice(&[(root, false)]);
         while let Some((id, ready)) = stack.pop() {

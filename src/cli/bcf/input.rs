@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use bpftwin_uapi::bcf::BCF_MAGIC;
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 
 use super::Which;
 use crate::bcf::checker::words_of;
@@ -43,6 +43,22 @@ impl Format {
             Format::Smt => "SMT-LIB text",
         }
     }
+}
+
+/// What of a file a command is about.
+#[derive(Args)]
+pub struct Only {
+    /// Only this condition of a request.
+    #[arg(long, value_enum)]
+    pub cond: Option<Which>,
+
+    /// Only this request of a recording; the first is 0.
+    #[arg(long, value_name = "N")]
+    pub request: Option<usize>,
+
+    /// What FILE holds. Default: what it can be read as.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
 }
 
 /// A formula with a role.

@@ -8,8 +8,8 @@ use clap::Args;
 use comfy_table::{Cell, Color};
 use serde::Serialize;
 
+use super::EXAMPLE;
 use super::input::{self, Condition, Conditions, Format, Input};
-use super::{EXAMPLE, Which};
 use crate::bcf::eval::Value;
 use crate::bcf::proof::Proof;
 use crate::bcf::prover::{Limits, Model, Verdict, prove};
@@ -35,17 +35,8 @@ pub struct Prove {
     #[arg(long, conflicts_with = "format")]
     smt: bool,
 
-    /// Only this condition of a request.
-    #[arg(long, value_enum)]
-    cond: Option<Which>,
-
-    /// Only this request of a recording; the first is 0.
-    #[arg(long, value_name = "N")]
-    request: Option<usize>,
-
-    /// What FILE holds. Default: what it can be read as.
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    format: Option<Format>,
+    #[command(flatten)]
+    only: input::Only,
 
     /// Where the proof goes; of a recording, a dot and the request's number are appended.
     #[arg(short, long, value_name = "PROOF")]
@@ -119,7 +110,7 @@ struct Job<'a> {
 impl Prove {
     pub fn run(self) -> ExitCode {
         let in_file = |error: String| usage_error(format_args!("{} {error}", self.file.display()));
-        let format = if self.smt { Some(Format::Smt) } else { self.format };
+        let format = if self.smt { Some(Format::Smt) } else { self.only.format };
         let requests = match input::load(&self.file, format) {
             Ok(Input::Conditions(requests)) => requests,
             Ok(Input::Proof(_)) => return in_file("is a proof, not a condition".into()),
@@ -160,10 +151,10 @@ impl Prove {
     }
 
     fn jobs_of<'a>(&self, requests: &'a [Conditions]) -> Result<Vec<Job<'a>>, String> {
-        input::numbered(requests, self.request)?
+        input::numbered(requests, self.only.request)?
             .into_iter()
             .map(|(request, conditions)| {
-                Ok(Job { request, conditions, selected: conditions.select(self.cond)? })
+                Ok(Job { request, conditions, selected: conditions.select(self.only.cond)? })
             })
             .collect()
     }

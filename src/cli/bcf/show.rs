@@ -7,8 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::Which;
-use super::input::{self, Condition, Conditions, Format, Input};
+use super::input::{self, Condition, Conditions, Input};
 use crate::bcf::checker::{CheckError, Checker, Policy};
 use crate::bcf::expr::ExprId;
 use crate::bcf::print::{Bounds, Listing, StepText, Term, Variable};
@@ -35,17 +34,8 @@ pub struct Show {
     #[arg(long)]
     smt: bool,
 
-    /// Only this condition of a request.
-    #[arg(long, value_enum)]
-    cond: Option<Which>,
-
-    /// Only this request of a recording; the first is 0.
-    #[arg(long, value_name = "N")]
-    request: Option<usize>,
-
-    /// What the file holds. Default: what it can be read as.
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    format: Option<Format>,
+    #[command(flatten)]
+    only: input::Only,
 
     /// Print a JSON object for each step or condition, one a line.
     #[arg(long, conflicts_with = "smt")]
@@ -86,12 +76,12 @@ struct StepRow<'a> {
 impl Show {
     pub fn run(self) -> ExitCode {
         let in_file = |error: String| usage_error(format_args!("{} {error}", self.file.display()));
-        let input = match input::load(&self.file, self.format) {
+        let input = match input::load(&self.file, self.only.format) {
             Ok(input) => input,
             Err(error) => return in_file(error),
         };
         let outcome = match &input {
-            Input::Proof(_) if self.cond.is_some() || self.request.is_some() => {
+            Input::Proof(_) if self.only.cond.is_some() || self.only.request.is_some() => {
                 Err("is a proof: --cond and --request are for requests".into())
             }
             Input::Proof(words) => self.proof(words).map_err(|error| format!("is no proof: {error}")),
@@ -102,8 +92,8 @@ impl Show {
 
     fn requests(&self, requests: &[Conditions]) -> Result<(), String> {
         let mut selected = Vec::new();
-        for (number, request) in input::numbered(requests, self.request)? {
-            let mut conditions = request.select(self.cond)?;
+        for (number, request) in input::numbered(requests, self.only.request)? {
+            let mut conditions = request.select(self.only.cond)?;
             if self.smt {
                 conditions.drain(..conditions.len().saturating_sub(1));
             }

@@ -500,6 +500,7 @@ fn our_answer(attr: &ProgLoad, loader: &Loader) -> Result<(Result<(), Errno>, St
         objects: loader.objects.clone(),
         btf_vmlinux: loader.btf_vmlinux.clone(),
         log_sink: Some(Box::new(Sink(log.clone()))),
+        bcf: None,
     });
     if let Some(what) = outcome.not_emulated {
         return Err(what);

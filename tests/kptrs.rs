@@ -234,6 +234,7 @@ fn our_answer(mut load: ProgLoad, loader: &Loader) -> Result<(Result<(), Errno>,
         objects: Arc::clone(&loader.objects),
         btf_vmlinux: loader.btf_vmlinux.clone(),
         log_sink: Some(Box::new(sink.clone())),
+        bcf: None,
     });
     match outcome.not_emulated {
         Some(what) => Err(what),

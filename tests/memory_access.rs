@@ -388,6 +388,7 @@ fn our_answer(attr: &ProgLoad, loader: &Loader) -> Option<(Result<(), Errno>, St
         objects: loader.objects.clone(),
         btf_vmlinux: loader.btf_vmlinux.clone(),
         log_sink: Some(Box::new(Sink(log.clone()))),
+        bcf: None,
     });
     if outcome.not_emulated.is_some() {
         return None;

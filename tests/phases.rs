@@ -194,6 +194,7 @@ fn ours(btf: &Option<Arc<Btf>>, prog_type: ProgType, insns: &[Insn]) -> (Result<
         objects: Arc::new(NoObjects),
         btf_vmlinux: btf.clone(),
         log_sink: Some(Box::new(sink.clone())),
+        bcf: None,
     });
     (outcome.result, sink.text())
 }

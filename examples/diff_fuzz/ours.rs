@@ -43,6 +43,7 @@ pub fn verify(attr: ProgLoad, objects: Arc<dyn Objects>, world: &World, config: 
         objects,
         btf_vmlinux: world.vmlinux.clone(),
         log_sink: (attr.log_buf != 0).then(|| Box::new(sink.clone()) as Box<dyn LogSink>),
+        bcf: None,
     });
     if let Some(what) = outcome.not_emulated {
         return Ours::NotEmulated(what);

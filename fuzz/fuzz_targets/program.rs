@@ -125,6 +125,7 @@ fn run(input: &[u8]) {
         objects,
         btf_vmlinux: WORLD.vmlinux.clone(),
         log_sink: (attr.log_buf != 0).then(|| Box::new(sink.clone()) as Box<dyn LogSink>),
+        bcf: None,
     });
     let logged = sink.0.lock().map_or(0, |bytes| bytes.len());
     assert!(logged <= log_size as usize, "the log overflows its buffer");

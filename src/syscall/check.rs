@@ -185,6 +185,7 @@ impl Checker {
             objects,
             btf_vmlinux: loader.btf_vmlinux,
             log_sink: (load.log_buf != 0).then(|| Box::new(sink.clone()) as _),
+            bcf: None,
         });
         Answer {
             result: outcome.result,

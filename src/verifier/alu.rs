@@ -3,6 +3,7 @@
 use bpftwin_uapi::insn::*;
 use bpftwin_uapi::{Errno, Insn, MapType};
 
+use super::bcf::{Fit, Operand};
 use super::print_state::reg_type_str;
 use super::reg_arg::RegArgType;
 use super::reg_type::{RegType, flag};
@@ -184,7 +185,11 @@ impl Verifier {
             return Ok(());
         }
         let no_sext = self.cur_reg(src).umax_value < 1 << (insn.off - 1);
-        let dst = self.mov_scalar(insn, no_sext);
+        self.mov_scalar(insn, no_sext);
+        if self.tracking && !no_sext {
+            self.bcf_mov(insn.dst_reg(), src, insn.off as u16, false, true)?;
+        }
+        let dst = self.cur_reg_mut(insn.dst_reg());
         dst.coerce_reg_to_size_sx(insn.off as i32 >> 3);
         dst.subreg_def = DEF_NOT_SUBREG;
         Ok(())
@@ -203,9 +208,16 @@ impl Verifier {
         } else if insn.off == 0 {
             let is_src_u32 = get_reg_width(self.cur_reg(src)) <= 32;
             self.mov_scalar(insn, is_src_u32).subreg_def = subreg_def;
+            if self.tracking && !is_src_u32 {
+                self.bcf_mov(insn.dst_reg(), src, 32, true, false)?;
+            }
         } else {
             let no_sext = self.cur_reg(src).umax_value < 1 << (insn.off - 1);
-            let dst = self.mov_scalar(insn, no_sext);
+            self.mov_scalar(insn, no_sext);
+            if self.tracking && !no_sext {
+                self.bcf_mov(insn.dst_reg(), src, insn.off as u16, true, true)?;
+            }
+            let dst = self.cur_reg_mut(insn.dst_reg());
             dst.subreg_def = subreg_def;
             dst.coerce_subreg_to_size_sx(insn.off as i32 >> 3);
         }
@@ -244,8 +256,13 @@ impl Verifier {
                 return Err(Errno::EINVAL);
             }
         }
-        self.check_reg_arg(dst, RegArgType::DstOpNoMark)?;
-        self.adjust_reg_min_max_vals(insn)
+        let adjusted = self
+            .check_reg_arg(dst, RegArgType::DstOpNoMark)
+            .and_then(|()| self.adjust_reg_min_max_vals(insn));
+        if adjusted.is_err() && self.bcf.is_some() {
+            self.bcf_prove_unreachable();
+        }
+        adjusted
     }
 
     /// `adjust_reg_min_max_vals`: arithmetic on scalars, or on a pointer and a scalar.
@@ -347,10 +364,12 @@ impl Verifier {
             self.mark_cur_reg_unknown(dst);
             return Ok(());
         }
+        let alu32 = insn.class() != BPF_ALU64;
+        let operands = if self.tracking { self.bcf_scalar_operands(dst, src)? } else { None };
         if matches!(insn.op(), BPF_AND | BPF_OR) && src.var_off.is_const() {
             self.maybe_fork_scalars(insn)?;
         }
-        let alu32 = insn.class() != BPF_ALU64;
+        let regno = dst;
         let dst = self.cur_reg_mut(dst);
         match insn.op() {
             BPF_ADD => dst.scalar_add(src),
@@ -373,7 +392,10 @@ impl Verifier {
             dst.zext_32_to_64();
         }
         dst.bounds_sync();
-        Ok(())
+        match operands {
+            Some(operands) => self.bcf_scalar_result(regno, operands, src, insn.op(), alu32),
+            None => Ok(()),
+        }
     }
 
     /// `check_reg_sane_offset`: offsets of a pointer stay far below what could overflow.
@@ -450,6 +472,15 @@ impl Verifier {
         self.check_reg_sane_offset(off_reg, ptr_reg.type_)?;
         self.check_reg_sane_offset(&ptr_reg, ptr_reg.type_)?;
         self.cur_reg_mut(dst).mark32_unbounded();
+        let variable = self.tracking
+            && matches!(insn.op(), BPF_ADD | BPF_SUB)
+            && fixed_offset(insn.op(), &ptr_reg, off_reg).is_none();
+        let mut fit = None;
+        if variable {
+            self.bcf_operand(dst)?;
+            let src_reg = if operands == Operands::PtrDst { off_reg } else { &ptr_reg };
+            fit = Some(Fit::of(self.cur_reg(dst)).and(Fit::of(src_reg)));
+        }
         match insn.op() {
             BPF_ADD => self.add_to_ptr(dst, &ptr_reg, off_reg),
             BPF_SUB => self.sub_from_ptr(dst, &ptr_reg, off_reg, operands)?,
@@ -463,6 +494,12 @@ impl Verifier {
                 return Err(Errno::EACCES);
             }
         }
+        if let Some(fit) = fit {
+            let src =
+                if insn.src() == BPF_X { Operand::Reg(insn.src_reg()) } else { Operand::Value(*off_reg) };
+            let fit = fit.and(Fit::of(self.cur_reg(dst)));
+            self.bcf_alu(dst, src, insn.op(), false, fit)?;
+        }
         let result = *self.cur_reg(dst);
         self.check_reg_sane_offset(&result, ptr_reg.type_)?;
         self.cur_reg_mut(dst).bounds_sync();
@@ -471,9 +508,8 @@ impl Verifier {
 
     fn add_to_ptr(&mut self, dst: u8, ptr: &RegState, off: &RegState) {
         let dst_reg = &mut self.cur_state.cur_func_mut().regs[dst as usize];
-        let sum = ptr.off as i64 + off.smin_value;
-        if off.var_off.is_const() && sum == sum as i32 as i64 {
-            dst_reg.set_fixed_offset(ptr, sum as i32);
+        if let Some(sum) = fixed_offset(BPF_ADD, ptr, off) {
+            dst_reg.set_fixed_offset(ptr, sum);
             return;
         }
         (dst_reg.smin_value, dst_reg.smax_value) =
@@ -506,9 +542,8 @@ impl Verifier {
             return Err(Errno::EACCES);
         }
         let dst_reg = &mut self.cur_state.cur_func_mut().regs[dst as usize];
-        let difference = (ptr.off as i64).wrapping_sub(off.smin_value);
-        if off.var_off.is_const() && difference == difference as i32 as i64 {
-            dst_reg.set_fixed_offset(ptr, difference as i32);
+        if let Some(difference) = fixed_offset(BPF_SUB, ptr, off) {
+            dst_reg.set_fixed_offset(ptr, difference);
             dst_reg.id = ptr.id;
             return Ok(());
         }
@@ -546,7 +581,18 @@ impl RegState {
         self.var_off = ptr.var_off;
         self.off = off;
         self.payload = ptr.payload;
+        self.bcf_expr = ptr.bcf_expr;
     }
+}
+
+/// The fixed offset of a pointer that a constant is added to or subtracted from, where it can be kept.
+fn fixed_offset(op: u8, ptr: &RegState, off: &RegState) -> Option<i32> {
+    let sum = if op == BPF_ADD {
+        (ptr.off as i64).wrapping_add(off.smin_value)
+    } else {
+        (ptr.off as i64).wrapping_sub(off.smin_value)
+    };
+    i32::try_from(sum).ok().filter(|_| off.var_off.is_const())
 }
 
 /// The distance that `insn` puts between its destination and the values linked to it, where it can be kept.

@@ -30,11 +30,18 @@ pub struct BacktrackState {
 }
 
 impl BacktrackState {
-    fn reset(&mut self) {
+    pub fn reset(&mut self) {
         *self = Self::default();
     }
 
-    fn is_empty(&self) -> bool {
+    /// Begins in frame `frame`, where the registers of `reg_mask` are wanted.
+    pub fn begin(&mut self, frame: usize, reg_mask: u32) {
+        self.reset();
+        self.frame = frame;
+        self.reg_masks[frame] = reg_mask;
+    }
+
+    pub fn is_empty(&self) -> bool {
         (0..=self.frame).all(|i| self.reg_masks[i] == 0 && self.stack_masks[i] == 0)
     }
 
@@ -161,7 +168,7 @@ impl LinkedRegs {
 }
 
 /// The history entry of `insn_idx`, where it is the last of the first `hist_end`: `get_jmp_hist_entry`.
-fn get_jmp_hist_entry(st: &VerifierState, hist_end: usize, insn_idx: u32) -> Option<JmpHistoryEntry> {
+pub fn get_jmp_hist_entry(st: &VerifierState, hist_end: usize, insn_idx: u32) -> Option<JmpHistoryEntry> {
     let entry = *st.jmp_history.get(hist_end.checked_sub(1)?)?;
     (entry.idx == insn_idx).then_some(entry)
 }
@@ -169,7 +176,7 @@ fn get_jmp_hist_entry(st: &VerifierState, hist_end: usize, insn_idx: u32) -> Opt
 /// The instruction that ran before `i` on the way to this state; none where the state begins: `get_prev_insn_idx`.
 ///
 /// `history` counts the entries not consumed yet.
-fn get_prev_insn_idx(st: &VerifierState, i: u32, history: &mut usize) -> Option<u32> {
+pub fn get_prev_insn_idx(st: &VerifierState, i: u32, history: &mut usize) -> Option<u32> {
     let cnt = *history;
     if i == st.first_insn_idx && (cnt == 0 || cnt == 1 && st.jmp_history[0].idx == i) {
         return None;
@@ -182,7 +189,7 @@ fn get_prev_insn_idx(st: &VerifierState, i: u32, history: &mut usize) -> Option<
 }
 
 /// How the origin of a value cannot be followed further.
-enum Backtrack {
+pub enum Backtrack {
     Continue,
     /// The kernel's `ENOTSUPP`: mark everything.
     GiveUp,
@@ -207,7 +214,7 @@ impl Verifier {
         regno: Option<u8>,
         changed: &mut bool,
     ) -> Result<()> {
-        if !self.bpf_capable {
+        if !self.bpf_capable || self.tracking {
             return Ok(());
         }
         let st = self.state(start);
@@ -359,7 +366,7 @@ impl Verifier {
 
     /// `backtrack_insn`: what is wanted before instruction `idx`, given what is wanted behind it. `subseq_idx` is the
     /// instruction that ran next.
-    fn backtrack_insn(
+    pub fn backtrack_insn(
         &mut self,
         idx: u32,
         subseq_idx: i64,
@@ -613,6 +620,9 @@ impl Verifier {
 
     /// `push_jmp_history`: records the current instruction in the current state, with flags and linked registers.
     pub fn push_jmp_history(&mut self, insn_flags: u32, linked_regs: u64) -> Result<()> {
+        if self.tracking {
+            return Ok(());
+        }
         if let Some(pos) = self.cur_hist_ent {
             let entry = &mut self.cur_state.jmp_history[pos];
             let (flags, linked) = (entry.flags, entry.linked_regs);

@@ -26,6 +26,7 @@ impl RegState {
         self.s32_max_value = imm as i32;
         self.u32_min_value = imm as u32;
         self.u32_max_value = imm as u32;
+        self.bcf_expr = None;
     }
 
     /// `clear_scalar_id`: the value has no copies any more, nor a distance to any.

@@ -1,36 +1,47 @@
 //! `bpf_check`: the phases of a verification, in order.
 
+use std::time::{Duration, Instant};
+
 use bpftwin_uapi::attr::{
     BPF_F_ANY_ALIGNMENT, BPF_F_STRICT_ALIGNMENT, BPF_F_TEST_REG_INVARIANTS, BPF_F_TEST_STATE_FREQ,
 };
 
+use super::bcf::{Bcf, Step, Suspended};
 use super::check_btf::RecSizes;
 use super::input::{CheckInput, Outcome, Stats};
 use super::log::Log;
 use super::print_state::Scratched;
 use super::{Result, Verifier};
 
-/// Verifies a program.
-pub fn bpf_check(input: CheckInput) -> Outcome {
-    let start = std::time::Instant::now();
+/// Verifies a program; with BCF, up to the first condition that is to be proved.
+pub fn bpf_check_bcf(input: CheckInput) -> Step {
+    let start = Instant::now();
     let mut env = match Verifier::new(input) {
         Ok(env) => env,
-        Err(outcome) => return *outcome,
+        Err(outcome) => return Step::Done(outcome),
     };
-    let verified = env.check_all();
-    let mut stats = env.stats();
-    stats.verification_time = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    env.print_verification_stats(&stats, verified.is_ok());
-    let (log_true_size, logged) = env.log.finalize();
-    // Trouble with the log hides what the verification found.
-    let result = logged.and(verified);
-    env.into_outcome(result, Some(log_true_size), stats)
+    if let Err(errno) = env.check_before_walk() {
+        return Step::Done(Box::new(env.conclude(Err(errno), start)));
+    }
+    env.go_on(start)
+}
+
+/// Verifies a program without BCF.
+pub fn bpf_check(input: CheckInput) -> Outcome {
+    match bpf_check_bcf(CheckInput { bcf: None, ..input }) {
+        Step::Done(outcome) => *outcome,
+        // Nothing is requested where BCF is off.
+        Step::Requested(suspended) => {
+            let errno = suspended.errno();
+            *suspended.give_up(errno)
+        }
+    }
 }
 
 impl Verifier {
     /// A verification that is about to begin; its outcome, where the log's attributes make no sense.
-    fn new(input: CheckInput) -> std::result::Result<Self, Box<Outcome>> {
-        let CheckInput { prog, attr, objects, btf_vmlinux, log_sink } = input;
+    fn new(input: CheckInput) -> std::result::Result<Box<Self>, Box<Outcome>> {
+        let CheckInput { prog, attr, objects, btf_vmlinux, log_sink, bcf } = input;
         let sink = log_sink.filter(|_| attr.log_buf != 0);
         let (log, bad_log) = match Log::new(attr.log_level, attr.log_size, sink) {
             Ok(log) => (log, None),
@@ -38,7 +49,10 @@ impl Verifier {
         };
         let insn_cnt = prog.insns.len();
         let perfmon = prog.perfmon_capable;
-        let env = Self {
+        let env = Box::new(Self {
+            tracking: false,
+            bcf: bcf.filter(|_| prog.bpf_capable).map(|options| Box::new(Bcf::new(options))),
+            verification_time: Duration::ZERO,
             rec_sizes: RecSizes::default(),
             log,
             objects,
@@ -99,14 +113,42 @@ impl Verifier {
             prev_insn_print_pos: 0,
             prog,
             attr,
-        };
+        });
         match bad_log {
             None => Ok(env),
             Some(err) => Err(Box::new(env.into_outcome(Err(err), None, Stats::default()))),
         }
     }
 
-    fn check_all(&mut self) -> Result<()> {
+    /// The walk, from its beginning or from where a proof was asked for, and what comes behind it.
+    pub(super) fn go_on(mut self: Box<Self>, start: Instant) -> Step {
+        let walked = self.do_check_main().and_then(|()| self.do_check_subprogs());
+        match self.bcf_request_after(walked) {
+            Some(errno) => {
+                self.verification_time += start.elapsed();
+                self.log.flush();
+                Step::Requested(Suspended::new(self, errno))
+            }
+            None => {
+                let verified = walked.and_then(|()| self.check_after_walk());
+                Step::Done(Box::new(self.conclude(verified, start)))
+            }
+        }
+    }
+
+    /// Statistics and the end of the log. `start` is when the last of the verification's rounds began.
+    pub(super) fn conclude(mut self: Box<Self>, verified: Result<()>, start: Instant) -> Outcome {
+        self.verification_time += start.elapsed();
+        let mut stats = self.stats();
+        stats.verification_time = u64::try_from(self.verification_time.as_nanos()).unwrap_or(u64::MAX);
+        self.print_verification_stats(&stats, verified.is_ok());
+        let (log_true_size, logged) = self.log.finalize();
+        // Trouble with the log hides what the verification found.
+        let result = logged.and(verified);
+        self.into_outcome(result, Some(log_true_size), stats)
+    }
+
+    fn check_before_walk(&mut self) -> Result<()> {
         self.process_fd_array()?;
         self.check_btf_info_early()?;
         self.add_subprog_and_kfunc()?;
@@ -125,8 +167,10 @@ impl Verifier {
         self.add_inner_map_templates();
         self.explored_states = vec![Vec::new(); self.prog.insns.len()];
         self.scc_info.resize_with(self.scc_cnt as usize + 1, Vec::new);
-        self.do_check_main()?;
-        self.do_check_subprogs()?;
+        Ok(())
+    }
+
+    fn check_after_walk(&mut self) -> Result<()> {
         self.remove_fastcall_spills_fills()?;
         self.check_max_stack_depth()?;
         self.check_removed_callbacks()?;
@@ -145,7 +189,12 @@ impl Verifier {
         }
     }
 
-    fn into_outcome(mut self, result: Result<()>, log_true_size: Option<u32>, stats: Stats) -> Outcome {
+    fn into_outcome(
+        mut self: Box<Self>,
+        result: Result<()>,
+        log_true_size: Option<u32>,
+        stats: Stats,
+    ) -> Outcome {
         let map_uses = self.map_uses();
         self.maps.truncate(self.used_map_cnt);
         Outcome {

@@ -24,7 +24,9 @@ enum Next {
 impl Verifier {
     /// `do_check_main`: walks the main program.
     pub fn do_check_main(&mut self) -> Result<()> {
-        self.insn_idx = 0;
+        if self.bcf.as_ref().is_some_and(|bcf| bcf.subprog != 0) {
+            return Ok(());
+        }
         self.do_check_common(0)
     }
 
@@ -33,16 +35,22 @@ impl Verifier {
         if self.func_info_aux.is_empty() {
             return Ok(());
         }
+        let mut first = 1;
+        if let Some(bcf) = self.bcf.as_ref().filter(|_| self.resumed()) {
+            first = bcf.subprog;
+        }
         loop {
             let mut new_cnt = 0;
-            for i in 1..self.subprog_cnt {
+            for i in std::mem::replace(&mut first, 1)..self.subprog_cnt {
                 if !self.subprog_is_global(i)
                     || !self.func_info_aux[i].called
                     || self.func_info_aux[i].verified
                 {
                     continue;
                 }
-                self.insn_idx = self.subprog_info[i].start;
+                if let Some(bcf) = &mut self.bcf {
+                    bcf.subprog = i;
+                }
                 self.do_check_common(i)?;
                 if self.log.level & BPF_LOG_LEVEL != 0 {
                     let name = self.subprog_name(i).to_owned();
@@ -57,8 +65,24 @@ impl Verifier {
         }
     }
 
-    /// `do_check_common`: walks the function `subprog` from its entry.
-    fn do_check_common(&mut self, subprog: usize) -> Result<()> {
+    /// `do_check_common`: walks the function `subprog` from its entry, or from where a proof was asked for.
+    pub(super) fn do_check_common(&mut self, subprog: usize) -> Result<()> {
+        let begun = if self.take_resumed() { Ok(()) } else { self.begin_function(subprog) };
+        let result = begun.and_then(|()| self.do_check());
+        if self.tracking || self.bcf_requested() {
+            return result;
+        }
+        if result.is_ok() && self.log.level & BPF_LOG_LEVEL2 == 0 {
+            self.log.reset(0);
+        }
+        self.free_states();
+        result
+    }
+
+    /// The current state becomes that at the entry of `subprog`.
+    fn begin_function(&mut self, subprog: usize) -> Result<()> {
+        self.insn_idx = self.subprog_info[subprog].start;
+        self.prev_insn_idx = NO_INSN;
         self.prev_linfo = None;
         self.pass_cnt += 1;
         let frame = self.init_func_state(BPF_MAIN_FUNC, 0, subprog as u32);
@@ -70,12 +94,7 @@ impl Verifier {
             last_insn_idx: NO_INSN,
             ..VerifierState::default()
         };
-        let result = self.init_args(subprog).and_then(|()| self.do_check());
-        if result.is_ok() && self.log.level & BPF_LOG_LEVEL2 == 0 {
-            self.log.reset(0);
-        }
-        self.free_states();
-        result
+        self.init_args(subprog)
     }
 
     /// Registers as a caller passes them.
@@ -161,10 +180,16 @@ impl Verifier {
     }
 
     /// `do_check`
-    fn do_check(&mut self) -> Result<()> {
-        let pop_log = self.log.level & BPF_LOG_LEVEL2 == 0;
+    pub(super) fn do_check(&mut self) -> Result<()> {
         let mut do_print_state = false;
-        let mut prev_insn_idx = NO_INSN;
+        let mut prev_insn_idx = self.prev_insn_idx;
+        if self.take_path_unreachable() {
+            if !self.end_path()? {
+                return Ok(());
+            }
+            prev_insn_idx = self.prev_insn_idx;
+            do_print_state = true;
+        }
         loop {
             self.cur_hist_ent = None;
             self.prev_insn_idx = prev_insn_idx;
@@ -193,30 +218,57 @@ impl Verifier {
                 if self.insn_aux[self.insn_idx as usize].jmp_point {
                     self.push_jmp_history(0, 0)?;
                 }
-                if self.log.level & BPF_LOG_LEVEL != 0 {
-                    self.print_insn(&mut do_print_state);
+                if self.tracking {
+                    match self.bcf_follow()? {
+                        Some(on_path) => path_ends = !on_path,
+                        None => return Ok(()),
+                    }
                 }
-                self.insn_aux[self.insn_idx as usize].seen = self.pass_cnt;
-                prev_insn_idx = self.insn_idx;
-                self.bpf_reset_stack_write_marks(self.insn_idx);
-                // An error ends the verification, so marks of a failed instruction do not matter.
-                let next = self.do_check_insn(&insn, &mut do_print_state)?;
-                self.bpf_commit_stack_write_marks();
-                if let Next::PathEnd = next {
-                    path_ends = true;
+                if !path_ends {
+                    if self.log.level & BPF_LOG_LEVEL != 0 {
+                        self.print_insn(&mut do_print_state);
+                    }
+                    self.insn_aux[self.insn_idx as usize].seen = self.pass_cnt;
+                    prev_insn_idx = self.insn_idx;
+                    self.bpf_reset_stack_write_marks(self.insn_idx);
+                    let next = match self.do_check_insn(&insn, &mut do_print_state) {
+                        Ok(next) => {
+                            self.bpf_commit_stack_write_marks();
+                            next
+                        }
+                        // Marks of an instruction that failed do not matter: the path ends.
+                        Err(errno) => self.recover(errno, &insn, &mut do_print_state)?,
+                    };
+                    path_ends = matches!(next, Next::PathEnd);
                 }
             }
             if path_ends {
-                self.mark_verifier_state_scratched();
-                self.update_branch_counts()?;
-                self.bpf_update_live_stack()?;
-                if !self.pop_stack(pop_log) {
+                if !self.end_path()? {
                     return Ok(());
                 }
                 prev_insn_idx = self.prev_insn_idx;
                 do_print_state = true;
             }
         }
+    }
+
+    /// `process_bpf_exit`: goes on with the branch pushed last; false where none is left.
+    fn end_path(&mut self) -> Result<bool> {
+        let pop_log = self.log.level & BPF_LOG_LEVEL2 == 0;
+        self.mark_verifier_state_scratched();
+        self.update_branch_counts()?;
+        self.bpf_update_live_stack()?;
+        Ok(self.pop_stack(pop_log))
+    }
+
+    /// What an instruction that failed comes to with BCF. In a symbolic run it was refined before, and is now once more; otherwise
+    /// the path may be one that nothing takes.
+    #[cold]
+    fn recover(&mut self, errno: Errno, insn: &Insn, do_print_state: &mut bool) -> Result<Next> {
+        if self.tracking {
+            return self.do_check_insn(insn, do_print_state);
+        }
+        if self.take_path_unreachable() { Ok(Next::PathEnd) } else { Err(errno) }
     }
 
     /// Logs that the current state is covered by an explored one.
@@ -303,7 +355,8 @@ impl Verifier {
         let mut insn_idx = self.insn_idx;
         match insn.op() {
             BPF_CALL => {
-                self.check_call(insn, &mut insn_idx)?;
+                let checked = self.check_call(insn, &mut insn_idx);
+                self.bcf_on_eacces(checked)?;
                 self.mark_reg_scratched(BPF_REG_0.into());
             }
             BPF_JA => {

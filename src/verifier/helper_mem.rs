@@ -32,9 +32,22 @@ fn has_convert_ctx_access(prog_type: ProgType) -> bool {
 }
 
 impl Verifier {
+    /// As [`Self::check_helper_memory`]; a rejection may become a condition to prove.
+    pub fn check_helper_mem_access(
+        &mut self,
+        regno: u8,
+        access_size: i32,
+        access_type: AccessType,
+        zero_size_allowed: bool,
+        meta: Option<&mut CallArgMeta>,
+    ) -> Result<()> {
+        let checked = self.check_helper_memory(regno, access_size, access_type, zero_size_allowed, meta);
+        self.bcf_on_eacces(checked)
+    }
+
     /// A helper accesses `access_size` bytes behind register `regno`. `meta` in raw mode allows it to be uninitialised
     /// stack, see [`check_stack_range_initialized`](Self::check_stack_range_initialized).
-    pub fn check_helper_mem_access(
+    fn check_helper_memory(
         &mut self,
         regno: u8,
         access_size: i32,
@@ -119,18 +132,43 @@ impl Verifier {
         let meta = if reg.var_off.is_const() { Some(meta) } else { None };
         if smin < 0 {
             verbose!(self, "R{regno} min value is negative, either use unsigned or 'var &= const'\n");
+            self.bcf_prove_unreachable();
             return Err(Errno::EACCES);
         }
         if umin == 0 && !zero_size_allowed {
             verbose!(self, "R{regno} invalid zero-sized read: u64=[{},{}]\n", umin as i64, umax as i64);
+            self.bcf_prove_unreachable();
             return Err(Errno::EACCES);
         }
         if umax >= BPF_MAX_VAR_SIZ {
             verbose!(self, "R{regno} unbounded memory access, use 'var &= const' or 'if (var < const)'\n");
+            self.bcf_prove_unreachable();
             return Err(Errno::EACCES);
         }
         let ptr_regno = regno.saturating_sub(1);
-        self.check_helper_mem_access(ptr_regno, umax as i32, access_type, zero_size_allowed, meta)?;
+        match self.take_checked_access(regno) {
+            Some((off, size)) => {
+                // The access is proved to lie in this range.
+                let saved = *self.cur_reg(ptr_regno);
+                self.cur_reg_mut(ptr_regno).set_known(off as u64);
+                let checked =
+                    self.check_helper_mem_access(ptr_regno, size, access_type, zero_size_allowed, meta);
+                *self.cur_reg_mut(ptr_regno) = saved;
+                checked?;
+            }
+            None => {
+                self.set_size_regno(regno);
+                let checked = self.check_helper_mem_access(
+                    ptr_regno,
+                    umax as i32,
+                    access_type,
+                    zero_size_allowed,
+                    meta,
+                );
+                self.set_size_regno(0);
+                checked?;
+            }
+        }
         self.mark_chain_precision(regno)
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bpftwin_uapi::Errno;
 use bpftwin_uapi::attr::ProgLoad;
 
+use super::bcf;
 use super::check_btf::RecSizes;
 use super::log::LogSink;
 use super::prog::{Objects, Prog, VerifierMap};
@@ -22,6 +23,8 @@ pub struct CheckInput {
     pub btf_vmlinux: Option<Arc<Btf>>,
     /// Where the log goes, unless `attr.log_buf` is null.
     pub log_sink: Option<Box<dyn LogSink>>,
+    /// How rejected accesses become conditions to prove; none where BCF is off.
+    pub bcf: Option<bcf::Options>,
 }
 
 /// Instruction that names a map with its 64-bit immediate.

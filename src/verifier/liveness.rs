@@ -189,11 +189,17 @@ impl Verifier {
     /// The current call chain changes: the cached instance is stale.
     #[inline]
     pub fn bpf_reset_live_stack_callchain(&mut self) {
+        if self.tracking {
+            return;
+        }
         self.liveness.cur_instance = None;
     }
 
     /// Instruction `insn_idx` may read the slots in `mask` of frame `frameno`.
     pub fn bpf_mark_stack_read(&mut self, frameno: usize, insn_idx: u32, mask: u64) -> Result<()> {
+        if self.tracking {
+            return Ok(());
+        }
         let instance = self.ensure_cur_instance();
         self.liveness.instances[instance as usize].mark_read(frameno, insn_idx, mask);
         Ok(())
@@ -202,6 +208,9 @@ impl Verifier {
     /// Starts to collect the writes of `insn_idx`.
     #[inline]
     pub fn bpf_reset_stack_write_marks(&mut self, insn_idx: u32) {
+        if self.tracking {
+            return;
+        }
         self.ensure_cur_instance();
         self.liveness.write_insn_idx = insn_idx;
         self.liveness.write_masks = [0; MAX_CALL_FRAMES];
@@ -210,12 +219,18 @@ impl Verifier {
     /// The instruction under way writes the slots in `mask` of frame `frameno`.
     #[inline]
     pub fn bpf_mark_stack_write(&mut self, frameno: usize, mask: u64) {
+        if self.tracking {
+            return;
+        }
         self.liveness.write_masks[frameno] |= mask;
     }
 
     /// Submits the collected writes.
     #[inline]
     pub fn bpf_commit_stack_write_marks(&mut self) {
+        if self.tracking {
+            return;
+        }
         if let Some(instance) = self.liveness.cur_instance {
             self.liveness.commit_write_marks(instance);
         }
@@ -350,6 +365,9 @@ impl Verifier {
     /// Propagates the marks of every frame of the current state. Called after each path and at each return from a
     /// subprogram.
     pub fn bpf_update_live_stack(&mut self) -> Result<()> {
+        if self.tracking {
+            return Ok(());
+        }
         self.bpf_reset_live_stack_callchain();
         for frame in (0..self.cur_state.frames.len()).rev() {
             let instance = self.lookup_cur_instance(frame);

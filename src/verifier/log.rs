@@ -267,6 +267,15 @@ impl Log {
         self.unterminated = fixed;
     }
 
+    /// Brings the caller's buffer up to date with what was logged so far.
+    pub fn flush(&mut self) {
+        if self.level != 0 {
+            self.note_end();
+            self.terminate();
+            self.write_out();
+        }
+    }
+
     /// Completes the caller's buffer: `bpf_vlog_finalize`. Returns the size of the buffer that would have held the whole
     /// log, and whether it was large enough (`ENOSPC`) and writable (`EFAULT`).
     pub fn finalize(&mut self) -> (u32, Result<(), Errno>) {

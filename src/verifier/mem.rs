@@ -78,6 +78,31 @@ impl Verifier {
         strict_alignment_once: bool,
         is_ldsx: bool,
     ) -> Result<()> {
+        let checked = self.do_check_mem_access(
+            insn_idx,
+            regno,
+            off,
+            bpf_size,
+            t,
+            value_regno,
+            strict_alignment_once,
+            is_ldsx,
+        );
+        self.bcf_on_eacces(checked)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn do_check_mem_access(
+        &mut self,
+        insn_idx: u32,
+        regno: u8,
+        off: i32,
+        bpf_size: u8,
+        t: AccessType,
+        value_regno: Option<u8>,
+        strict_alignment_once: bool,
+        is_ldsx: bool,
+    ) -> Result<()> {
         let size = bpf_size_to_bytes(bpf_size);
         self.check_ptr_alignment(regno, off, size, strict_alignment_once)?;
 
@@ -131,6 +156,9 @@ impl Verifier {
                     reg.coerce_reg_to_size_sx(size);
                 } else {
                     reg.coerce_reg_to_size(size);
+                }
+                if reg.bcf_expr.is_some() {
+                    self.bcf_mov(value_regno, value_regno, 8 * size as u16, false, is_ldsx)?;
                 }
             }
         }
@@ -351,6 +379,7 @@ impl Verifier {
         }
         if let Err(err) = self.check_region_bounds(regno, min as i32, size, mem_size, zero_size_allowed) {
             verbose!(self, "R{regno} min value is outside of the allowed memory range\n");
+            self.bcf_refine_access_bound(regno, off, 0, mem_size as i32, size);
             return Err(err);
         }
         if umax >= BPF_MAX_VAR_OFF as u64 {
@@ -360,6 +389,7 @@ impl Verifier {
         let max = umax.wrapping_add(off as i64 as u64) as i32;
         if let Err(err) = self.check_region_bounds(regno, max, size, mem_size, zero_size_allowed) {
             verbose!(self, "R{regno} max value is outside of the allowed memory range\n");
+            self.bcf_refine_access_bound(regno, off, 0, mem_size as i32, size);
             return Err(err);
         }
         Ok(())

@@ -9,6 +9,7 @@ pub mod alu;
 pub mod arg_types;
 pub mod attach;
 pub mod backtrack;
+pub mod bcf;
 pub mod bounds;
 pub mod bprintf;
 pub mod btf_access;
@@ -64,7 +65,7 @@ pub mod stats;
 pub mod subprogs;
 pub mod tnum;
 
-pub use check::bpf_check;
+pub use check::{bpf_check, bpf_check_bcf};
 
 use std::sync::Arc;
 
@@ -208,6 +209,14 @@ pub struct Verifier {
     pub strict_alignment: bool,
     pub test_state_freq: bool,
     pub test_reg_invariants: bool,
+
+    // BCF.
+    /// Follows one path symbolically, see [`bcf`].
+    pub tracking: bool,
+    /// None where BCF is off.
+    pub bcf: Option<Box<bcf::Bcf>>,
+    /// Time spent in all rounds but the present one.
+    pub verification_time: std::time::Duration,
 
     // The walk.
     pub insn_idx: u32,

@@ -40,7 +40,8 @@ impl Verifier {
     /// `check_reg_arg`: the current instruction uses register `regno` of the current frame.
     pub fn check_reg_arg(&mut self, regno: u8, t: RegArgType) -> Result<()> {
         let frame = self.cur_state.curframe();
-        self.check_reg_arg_in(frame, regno, t)
+        let checked = self.check_reg_arg_in(frame, regno, t);
+        self.bcf_on_eacces(checked)
     }
 
     /// `__check_reg_arg`: as [`Self::check_reg_arg`], in any frame.
@@ -65,6 +66,9 @@ impl Verifier {
                 if let Some(aux) = self.insn_aux.get_mut(def) {
                     aux.zext_dst = true;
                 }
+            }
+            if self.tracking {
+                self.bcf_bind_reg(frame, regno)?;
             }
             return Ok(());
         }

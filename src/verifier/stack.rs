@@ -57,6 +57,7 @@ impl StackState {
     #[inline]
     fn scrub_special(&mut self) {
         self.spilled_ptr.type_ = RegType::NOT_INIT;
+        self.spilled_ptr.bcf_expr = None;
         if self.is_special() {
             self.scrub();
         }
@@ -248,6 +249,9 @@ impl Verifier {
                     let mut saved = *reg;
                     if !fits {
                         saved.id = 0;
+                    }
+                    if self.tracking && !whole {
+                        saved.bcf_expr = self.bcf_part(regno, 8 * size as u16)?;
                     }
                     self.stack_slot_mut(frame, spi).save_register_state(&saved, size as usize);
                 } else if is_spillable_regtype(reg.type_) {
@@ -576,18 +580,27 @@ impl Verifier {
                 "invalid variable-offset{direction} stack R{regno} var_off={var_off} off={off} size={access_size}\n"
             );
         }
+        if err != Errno::EFAULT {
+            let low = self.stack_min_off(frame, access);
+            self.bcf_refine_access_bound(regno, off, low, 0, access_size);
+        }
         Err(err)
+    }
+
+    /// The lowest offset that may be accessed.
+    #[inline]
+    fn stack_min_off(&self, frame: usize, access: AccessType) -> i32 {
+        if access == AccessType::Write || self.allow_uninit_stack {
+            -MAX_BPF_STACK
+        } else {
+            -self.cur_state.frames[frame].allocated_stack()
+        }
     }
 
     /// `check_stack_slot_within_bounds`
     #[inline]
     fn stack_slot_within_bounds(&self, off: i64, frame: usize, access: AccessType) -> bool {
-        let min_valid_off = if access == AccessType::Write || self.allow_uninit_stack {
-            -MAX_BPF_STACK
-        } else {
-            -self.cur_state.frames[frame].allocated_stack()
-        };
-        off >= min_valid_off as i64 && off <= -1
+        off >= self.stack_min_off(frame, access) as i64 && off <= -1
     }
 
     /// A helper or a variable-offset read accesses `access_size` bytes of stack: they must be initialised, unless

@@ -5,6 +5,7 @@
 
 use bpftwin_uapi::insn::{MAX_BPF_REG, MAX_BPF_STACK};
 
+use super::bcf::Expr;
 use super::reg_type::RegType;
 use super::tnum::Tnum;
 
@@ -59,6 +60,8 @@ pub struct RegState {
     pub frameno: u8,
     /// The exact value matters for safety; imprecise scalars are all alike to state comparison.
     pub precise: bool,
+    /// Expression of the value or of the variable part of the offset, in a symbolic run.
+    pub bcf_expr: Option<Expr>,
 }
 
 impl Default for RegState {
@@ -87,6 +90,7 @@ impl RegState {
         subreg_def: 0,
         frameno: 0,
         precise: false,
+        bcf_expr: None,
     };
 
     /// Bytes behind a packet pointer that are known to be accessible, or a sentinel
@@ -329,6 +333,8 @@ pub struct VerifierState {
     pub speculative: bool,
     pub in_sleepable: bool,
     pub cleaned: bool,
+    /// States behind this one were refined for the path that led to them: it covers no other.
+    pub children_unsafe: bool,
     pub first_insn_idx: u32,
     pub last_insn_idx: u32,
     /// For a back-edge state, the cached state that it was found equal to.

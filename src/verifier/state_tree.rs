@@ -106,10 +106,11 @@ impl VerifierState {
     /// Copies into a state that held another one: as [`Self::copy_from`], with the rest cleared.
     fn reset_to(&mut self, src: &VerifierState) {
         self.insn_idx = 0;
+        self.children_unsafe = false;
         self.copy_from(src);
     }
 
-    /// `copy_verifier_state`: everything but `insn_idx`, into the allocations that are there.
+    /// `copy_verifier_state`: everything but `insn_idx` and `children_unsafe`, into the allocations that are there.
     pub fn copy_from(&mut self, src: &VerifierState) {
         self.jmp_history.clone_from(&src.jmp_history);
         self.refs.clone_from(&src.refs);
@@ -308,6 +309,7 @@ impl Verifier {
     pub fn pop_stack(&mut self, pop_log: bool) -> bool {
         let Some(mut elem) = self.stack.pop() else { return false };
         elem.st.insn_idx = self.cur_state.insn_idx;
+        elem.st.children_unsafe = self.cur_state.children_unsafe;
         std::mem::swap(&mut self.cur_state, &mut elem.st);
         self.states.recycle(elem.st);
         if pop_log {

@@ -436,6 +436,9 @@ impl Verifier {
 
     /// `find_prev_entry`: the nearest state on the present path that `cur`, too, has come by at `insn_idx`.
     pub fn find_prev_entry(&self, cur: StateRef, insn_idx: u32) -> Option<StateId> {
+        if self.tracking {
+            return None;
+        }
         let cur = self.state(cur);
         let bucket = self.explored_state(insn_idx);
         self.explored_states[bucket].iter().rev().copied().find(|&id| {
@@ -534,6 +537,9 @@ impl Verifier {
     /// `is_state_visited`: true where the current state is covered by a checkpoint. Otherwise the state may become a
     /// checkpoint itself.
     pub fn is_state_visited(&mut self, insn_idx: u32) -> Result<bool> {
+        if self.tracking {
+            return Ok(false);
+        }
         let force_checkpoint = self.insn_aux[insn_idx as usize].force_checkpoint;
         let force_new_state =
             self.test_state_freq || force_checkpoint || self.cur_state.jmp_history.len() > 40;
@@ -598,6 +604,9 @@ impl Verifier {
         in_loop: &mut bool,
     ) -> Result<Visit> {
         let old = &self.states[id].state;
+        if old.children_unsafe {
+            return Ok(Visit::Miss);
+        }
         if old.branches == 0 {
             *in_loop = self.incomplete_read_marks(old);
             let exact = if *in_loop { ExactLevel::RangeWithin } else { ExactLevel::NotExact };
@@ -683,6 +692,7 @@ impl Verifier {
         let id = self.states.insert_copy(&self.cur_state);
         let new = &mut self.states[id].state;
         new.insn_idx = insn_idx;
+        new.children_unsafe = std::mem::take(&mut self.cur_state.children_unsafe);
         let (branches, dfs_depth) = (new.branches, new.dfs_depth);
         if branches != 1 {
             verbose!(

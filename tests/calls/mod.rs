@@ -149,6 +149,7 @@ pub fn load(world: &Arc<World>, config: &Arc<KernelConfig>, mut attr: ProgLoad, 
         objects: world.clone(),
         btf_vmlinux: world.btf_vmlinux.clone(),
         log_sink: Some(Box::new(sink.clone())),
+        bcf: None,
     });
     let errno = outcome.result.err().map_or(0, |errno| errno.0);
     let log = comparable(&sink.text());

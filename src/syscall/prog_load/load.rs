@@ -51,6 +51,7 @@ pub(in crate::syscall) fn bpf_prog_load(call: &Call<'_>) -> Result {
         objects: Arc::clone(&objects) as Arc<dyn Objects>,
         btf_vmlinux: loader.btf_vmlinux,
         log_sink: (attr.log_buf != 0).then(|| Box::new(log_sink) as Box<dyn LogSink>),
+        bcf: None,
     });
     write_back(call, &outcome)?;
     if let Err(errno) = outcome.result {

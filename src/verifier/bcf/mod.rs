@@ -1,0 +1,145 @@
+//! BCF: where bounds are too coarse to accept an access, the path to it becomes a condition that user space may refute.
+//!
+//! A check that fails asks for help ([`refine`]). The instructions that the value in question comes from are looked up by
+//! backtracking ([`suffix`]), and run again with an expression for each register ([`track`], [`symbolic`]); branches on the way become
+//! the path condition, the access the refinement condition. The verification is then suspended, as a value ([`suspend`]), until a proof
+//! arrives. Everything about a path being unreachable can wait: such paths are dropped at once, their conditions gathered and
+//! handed out together.
+//!
+//! Mirrors patch sets 1 and 6 of BCF. Where they are unsound, this is not, see `docs/bcf.md`.
+
+mod exprs;
+mod refine;
+mod suffix;
+mod suspend;
+mod symbolic;
+mod track;
+
+pub use exprs::Expr;
+pub use suspend::{Step, Suspended, Target};
+pub(super) use symbolic::{Fit, Operand};
+
+use exprs::Exprs;
+use suffix::Script;
+
+use super::Verifier;
+
+/// How conditions are made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Options {
+    /// Who proves the conditions is not bound to the published kernel's words: they may be stronger.
+    pub auto: bool,
+    /// Conditions describe the path from its beginning, so that a model is an input of the program.
+    pub whole_path: bool,
+}
+
+/// Conditions of dropped paths that are handed out together at the latest.
+const BATCH_SIZE: usize = 16;
+
+/// State of BCF in a verification: `struct bcf_refine_state`.
+pub struct Bcf {
+    options: Options,
+    exprs: Exprs,
+    /// Conditions of the branches that the symbolic run has taken.
+    br_conds: Vec<Expr>,
+    path_cond: Option<Expr>,
+    refine_cond: Option<Expr>,
+    /// Conditions of the paths that were dropped since the last request.
+    batch: Vec<Expr>,
+    /// Words that the batch needs.
+    batch_end: usize,
+    /// A condition waits to be handed out.
+    requested: bool,
+    /// The current path ends here.
+    path_unreachable: bool,
+    /// The symbolic run found conditions that exclude each other.
+    contradiction: bool,
+    /// All paths are explored.
+    walk_done: bool,
+    /// [`Verifier::cur_state`] is where the last round stopped.
+    resumed: bool,
+    /// The function that is walked, zero for the main program.
+    pub(super) subprog: usize,
+    /// The path that is followed symbolically.
+    script: Script,
+    /// Size register of the memory argument that is checked, zero for none.
+    size_regno: u8,
+    /// The memory argument whose access is proved.
+    access_checked: Option<CheckedAccess>,
+    /// Measures of the last symbolic run, for the log.
+    backtrack_length: u32,
+    track_length: u32,
+    /// Proofs that were accepted.
+    check_nth: u32,
+}
+
+/// An access through a variable pointer of a variable size that is proved to lie in a range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct CheckedAccess {
+    /// Register that holds the size.
+    size_regno: u8,
+    /// Variable part of the pointer where the range begins.
+    off: i64,
+    size: i32,
+}
+
+impl Bcf {
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            exprs: Exprs::default(),
+            br_conds: Vec::new(),
+            path_cond: None,
+            refine_cond: None,
+            batch: Vec::new(),
+            batch_end: 0,
+            requested: false,
+            path_unreachable: false,
+            contradiction: false,
+            walk_done: false,
+            resumed: false,
+            subprog: 0,
+            script: Script::default(),
+            size_regno: 0,
+            access_checked: None,
+            backtrack_length: 0,
+            track_length: 0,
+            check_nth: 0,
+        }
+    }
+}
+
+impl Verifier {
+    /// The walk goes on where a proof was asked for: its current state is there already.
+    pub(super) fn resumed(&self) -> bool {
+        self.bcf.as_ref().is_some_and(|bcf| bcf.resumed)
+    }
+
+    /// [`Self::resumed`], asked by the one who does so.
+    pub(super) fn take_resumed(&mut self) -> bool {
+        self.bcf.as_mut().is_some_and(|bcf| std::mem::take(&mut bcf.resumed))
+    }
+
+    /// Register `regno` is the size of the memory argument that is checked; zero for none.
+    pub(super) fn set_size_regno(&mut self, regno: u8) {
+        if let Some(bcf) = &mut self.bcf {
+            bcf.size_regno = regno;
+        }
+    }
+
+    /// Variable offset and size of the range that the memory argument with size register `regno` is proved to lie in.
+    pub(super) fn take_checked_access(&mut self, regno: u8) -> Option<(i64, i32)> {
+        let bcf = self.bcf.as_mut()?;
+        let checked = bcf.access_checked.take_if(|checked| checked.size_regno == regno)?;
+        Some((checked.off, checked.size))
+    }
+
+    pub(super) fn bcf_requested(&self) -> bool {
+        self.bcf.as_ref().is_some_and(|bcf| bcf.requested)
+    }
+
+    /// Whether the current path ends, because nothing takes it; asked once.
+    pub(super) fn take_path_unreachable(&mut self) -> bool {
+        self.bcf.as_mut().is_some_and(|bcf| std::mem::take(&mut bcf.path_unreachable))
+    }
+}

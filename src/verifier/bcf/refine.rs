@@ -1,0 +1,309 @@
+//! Conditions of rejected checks: that the path to them is taken, and that the access leaves its bounds.
+
+use bpftwin_uapi::Errno;
+use bpftwin_uapi::bcf::{BCF_BOOL_AND, BCF_BOOL_OR, BCF_BV_ADD};
+use bpftwin_uapi::insn::*;
+
+use super::exprs::width;
+use super::symbolic::fit_s32;
+use super::track::TrackError;
+use super::{BATCH_SIZE, Bcf, CheckedAccess, Expr};
+use crate::verbose;
+use crate::verifier::reg_type::RegType;
+use crate::verifier::state::RegState;
+use crate::verifier::{Result, Verifier};
+
+/// An access to memory whose bounds are to be refined: `struct bcf_mem_access_refine_ctx`.
+#[derive(Clone, Copy)]
+struct MemAccess {
+    ptr_regno: u8,
+    size: Size,
+    /// The pointer's fixed offset and the instruction's.
+    off: i32,
+    /// Where the memory begins and ends.
+    low: i32,
+    high: i32,
+}
+
+#[derive(Clone, Copy)]
+enum Size {
+    Reg(u8),
+    Bytes(i32),
+}
+
+/// What became of an attempt.
+enum Attempt {
+    /// A condition is to be proved.
+    Requested,
+    /// The path ends here; a condition that says why may be among those to be proved later.
+    Dropped {
+        proof_needed: bool,
+    },
+    Failed,
+}
+
+impl Verifier {
+    /// `bcf_prove_unreachable`: the present path is to be proved unreachable.
+    #[cold]
+    pub(in crate::verifier) fn bcf_prove_unreachable(&mut self) {
+        match self.bcf_refine(0, None) {
+            Attempt::Requested | Attempt::Dropped { proof_needed: true } => {
+                verbose!(self, "bcf requested, try to prove the path unreachable\n");
+            }
+            Attempt::Dropped { proof_needed: false } => {
+                let insn_idx = self.insn_idx;
+                verbose!(self, "BCF: unreachable path detected at insn {insn_idx}, skipping\n");
+            }
+            Attempt::Failed => {}
+        }
+    }
+
+    /// As [`Self::bcf_prove_unreachable`], where `result` is an error of a kind that asks for it.
+    #[inline]
+    pub(in crate::verifier) fn bcf_on_eacces<T>(&mut self, result: Result<T>) -> Result<T> {
+        if self.bcf.is_some() && matches!(result, Err(Errno::EACCES)) {
+            self.bcf_prove_unreachable();
+        }
+        result
+    }
+
+    /// `bcf_refine_access_bound`: an access of `size` bytes, or as many as the size register that is checked says, at register
+    /// `regno` plus `off` is to be proved to lie within `[low, high)`.
+    #[cold]
+    pub(in crate::verifier) fn bcf_refine_access_bound(
+        &mut self,
+        regno: u8,
+        off: i32,
+        low: i32,
+        high: i32,
+        size: i32,
+    ) {
+        let Some(bcf) = &self.bcf else { return };
+        let size = if bcf.size_regno > 0 { Size::Reg(bcf.size_regno) } else { Size::Bytes(size) };
+        let ptr = self.cur_reg(regno);
+        let ptr_const = ptr.is_const();
+        let ptr_off = ptr.smin_value.wrapping_add(off.into());
+        let mut reg_mask = if ptr_const { 0 } else { 1 << regno };
+        let known_size = match size {
+            Size::Bytes(size) => Some((size as u32).into()),
+            Size::Reg(size_regno) => {
+                let reg = self.cur_reg(size_regno);
+                if !reg.is_const() {
+                    reg_mask |= 1 << size_regno;
+                }
+                reg.is_const().then_some(reg.var_off.value)
+            }
+        };
+        let mem_size = high.wrapping_sub(low) as u32;
+        if reg_mask == 0
+            || mem_size == 0
+            || ptr_const && !(i64::from(low)..i64::from(high)).contains(&ptr_off)
+            || known_size.is_some_and(|size| size > mem_size.into())
+        {
+            return self.bcf_prove_unreachable();
+        }
+        let access = MemAccess { ptr_regno: regno, size, off, low, high };
+        if let Attempt::Requested = self.bcf_refine(reg_mask, Some(access)) {
+            verbose!(self, "bcf requested, try to refine R{regno} access\n");
+        }
+    }
+
+    /// `bcf_refine`: makes the condition of the present path, and of the access if one is given. `reg_mask` are the registers in
+    /// question; zero for all that are not constant pointers.
+    fn bcf_refine(&mut self, mut reg_mask: u32, access: Option<MemAccess>) -> Attempt {
+        let Some(bcf) = &self.bcf else { return Attempt::Failed };
+        let options = bcf.options;
+        // Once for each rejection.
+        if self.cur_state.speculative || bcf.requested || bcf.path_unreachable || self.not_emulated.is_some()
+        {
+            return Attempt::Failed;
+        }
+        // An access on the way that was refined before: known to be safe.
+        if self.tracking {
+            if let Some(access) = access {
+                let _ = self.refine_access(&access);
+            }
+            return Attempt::Failed;
+        }
+        if reg_mask == 0 {
+            let regs = &self.cur_state.cur_func().regs[..BPF_REG_FP as usize];
+            for (i, reg) in regs.iter().enumerate() {
+                let wanted = reg.type_ == RegType::SCALAR_VALUE || !reg.is_const();
+                if reg.type_ != RegType::NOT_INIT && wanted {
+                    reg_mask |= 1 << i;
+                }
+            }
+            if reg_mask == 0 {
+                return Attempt::Failed;
+            }
+        }
+        let suffix = self.backtrack_states(reg_mask, options.whole_path);
+        let tracked = self.bcf_track(suffix.base);
+        let attempt = match tracked {
+            Ok(()) => self.make_conditions(access).unwrap_or(Attempt::Failed),
+            Err(TrackError::Unreachable) => Attempt::Dropped { proof_needed: false },
+            Err(TrackError::Failed) => Attempt::Failed,
+        };
+        if let (Some(bcf), Attempt::Dropped { .. }) = (&mut self.bcf, &attempt) {
+            bcf.path_unreachable = true;
+        }
+        for reg in &mut self.cur_state.cur_func_mut().regs {
+            reg.bcf_expr = None;
+        }
+        // Another path to them has other conditions.
+        for id in suffix.parents {
+            self.states[id].state.children_unsafe = true;
+        }
+        attempt
+    }
+
+    fn make_conditions(&mut self, access: Option<MemAccess>) -> Result<Attempt> {
+        if let Some(access) = access {
+            self.refine_access(&access)?;
+        }
+        let Some(bcf) = &mut self.bcf else { return Err(Errno::EFAULT) };
+        if let (Some(path), Some(refine)) = (bcf.path_cond, bcf.refine_cond) {
+            bcf.refine_cond = Some(bcf.exprs.binary(BCF_BOOL_AND, 0, path, refine));
+        }
+        match (bcf.path_cond, bcf.refine_cond) {
+            (None, None) => return Ok(Attempt::Failed),
+            (Some(path), None) if bcf.batch.len() < BATCH_SIZE => {
+                bcf.batch.push(path);
+                bcf.batch_end = bcf.exprs.len();
+                return Ok(Attempt::Dropped { proof_needed: true });
+            }
+            _ => bcf.embed_batch(),
+        }
+        bcf.requested = true;
+        Ok(Attempt::Requested)
+    }
+
+    /// `__bcf_refine_access_bound`: the condition that the access leaves its memory, and bounds as they are once it is refuted.
+    fn refine_access(&mut self, access: &MemAccess) -> Result<()> {
+        let Some(bcf) = &mut self.bcf else { return Err(Errno::EFAULT) };
+        let regs = &mut self.cur_state.cur_func_mut().regs;
+        let mut ptr = regs[access.ptr_regno as usize];
+        let mut size = match access.size {
+            Size::Reg(regno) => regs[regno as usize],
+            Size::Bytes(bytes) => {
+                let mut reg = RegState { type_: RegType::SCALAR_VALUE, ..RegState::ZERO };
+                reg.mark_known((bytes as u32).into());
+                reg
+            }
+        };
+        if ptr.is_const() {
+            bcf.refine_size(access, &ptr, &mut size)?;
+        } else if size.is_const() {
+            bcf.refine_ptr(access, &mut ptr, &size)?;
+        } else {
+            bcf.refine_range(access, ptr, size)?;
+            self.cur_state.children_unsafe = true;
+            return Ok(());
+        }
+        regs[access.ptr_regno as usize] = ptr;
+        if let Size::Reg(regno) = access.size {
+            regs[regno as usize] = size;
+        }
+        Ok(())
+    }
+}
+
+impl Bcf {
+    /// Expressions of the pointer's variable part and of the size, of 32 bits where both are; whether they are.
+    fn operands(&mut self, ptr: &RegState, size: &RegState) -> (Option<Expr>, Option<Expr>, bool) {
+        let bit32 = fit_s32(ptr) && fit_s32(size);
+        let mut view =
+            |expr: Option<Expr>| expr.map(|expr| if bit32 { self.exprs.low32(expr) } else { expr });
+        (view(ptr.bcf_expr), view(size.bcf_expr), bit32)
+    }
+
+    /// A constant pointer and a variable size: the size is at most what is left of the memory.
+    fn refine_size(&mut self, access: &MemAccess, ptr: &RegState, size: &mut RegState) -> Result<()> {
+        let (_, size_expr, bit32) = self.operands(ptr, size);
+        let off = access.off.wrapping_add(ptr.var_off.value as i32);
+        let left = access.high.wrapping_sub(off) as i64 as u64;
+        let cond = self.exprs.pred(BPF_JGT, size_expr.ok_or(Errno::EFAULT)?, left, bit32);
+        self.refine_cond = Some(cond);
+        size.umax_value = left;
+        size.umin_value = size.umin_value.min(left);
+        size.bounds_sync();
+        Ok(())
+    }
+
+    /// A variable pointer and a constant size: the pointer's variable part lies where the access fits.
+    fn refine_ptr(&mut self, access: &MemAccess, ptr: &mut RegState, size: &RegState) -> Result<()> {
+        let (off_expr, _, bit32) = self.operands(ptr, size);
+        let off_expr = off_expr.ok_or(Errno::EFAULT)?;
+        let bytes = size.var_off.value as u32 as i64;
+        let off = i64::from(access.off);
+        let (first, last) = (i64::from(access.low) - off, i64::from(access.high) - bytes - off);
+        let min_off = ptr.smin_value.wrapping_add(off);
+        let max_off = ptr.smax_value.wrapping_add(off);
+        let too_low = min_off < access.low.into();
+        let high = self.exprs.pred(BPF_JSGT, off_expr, last as u64, bit32);
+        self.refine_cond = Some(self.or_below(too_low, off_expr, first, bit32, high));
+        if too_low {
+            ptr.smin_value = first;
+        }
+        if max_off.wrapping_add(bytes) > access.high.into() {
+            ptr.smax_value = last;
+        }
+        ptr.bounds_sync();
+        Ok(())
+    }
+
+    /// Both are variable: their sum lies within the memory. Which of them is too coarse is not known, so the access as a whole is
+    /// remembered.
+    fn refine_range(&mut self, access: &MemAccess, mut ptr: RegState, size: RegState) -> Result<()> {
+        let Size::Reg(size_regno) = access.size else { return Err(Errno::EFAULT) };
+        let (off_expr, size_expr, bit32) = self.operands(&ptr, &size);
+        let (off_expr, size_expr) = (off_expr.ok_or(Errno::EFAULT)?, size_expr.ok_or(Errno::EFAULT)?);
+        let off = i64::from(access.off);
+        let (first, last) = (i64::from(access.low) - off, i64::from(access.high) - off);
+        let too_low = ptr.smin_value.wrapping_add(off) < access.low.into();
+        let end = self.exprs.binary(BCF_BV_ADD, width(bit32), off_expr, size_expr);
+        let high = self.exprs.pred(BPF_JSGT, end, last as u64, bit32);
+        self.refine_cond = Some(self.or_below(too_low, off_expr, first, bit32, high));
+        if too_low {
+            ptr.smin_value = first;
+        }
+        if ptr.smax_value.wrapping_add(off) > access.high.into() {
+            ptr.smax_value = last;
+        }
+        ptr.bounds_sync();
+        let min_off = ptr.smin_value.wrapping_add(off);
+        self.access_checked = Some(CheckedAccess {
+            size_regno,
+            off: ptr.smin_value,
+            size: (i64::from(access.high) - min_off) as i32,
+        });
+        Ok(())
+    }
+
+    /// `high`, or the offset being below `first`, where that is possible.
+    fn or_below(&mut self, too_low: bool, off: Expr, first: i64, bit32: bool, high: Expr) -> Expr {
+        if !too_low {
+            return high;
+        }
+        let low = self.exprs.pred(BPF_JSLT, off, first as u64, bit32);
+        self.exprs.binary(BCF_BOOL_OR, 0, low, high)
+    }
+
+    /// One proof for all: the conditions of the dropped paths become part of the present one's.
+    fn embed_batch(&mut self) {
+        let Some(batch) = self.exprs.join(BCF_BOOL_OR, &self.batch) else { return };
+        for cond in [&mut self.path_cond, &mut self.refine_cond] {
+            if let Some(present) = *cond {
+                *cond = Some(self.exprs.binary(BCF_BOOL_OR, 0, batch, present));
+            }
+        }
+    }
+
+    /// All paths are explored: whether dropped ones are left to prove unreachable.
+    pub(super) fn request_batch(&mut self) -> bool {
+        self.path_cond = self.exprs.join(BCF_BOOL_OR, &self.batch);
+        self.refine_cond = None;
+        self.requested = self.path_cond.is_some();
+        self.requested
+    }
+}

@@ -197,6 +197,7 @@ impl Verifier {
     ) -> Outcome {
         let map_uses = self.map_uses();
         self.maps.truncate(self.used_map_cnt);
+        let trail = self.take_trail();
         Outcome {
             result,
             log_true_size,
@@ -213,6 +214,7 @@ impl Verifier {
                 .collect(),
             func_info: bytemuck::cast_slice(&self.func_info).to_vec(),
             line_info: bytemuck::cast_slice(&self.linfo).to_vec(),
+            trail,
             prog: self.prog,
         }
     }

@@ -69,6 +69,9 @@ impl Verifier {
     pub(super) fn do_check_common(&mut self, subprog: usize) -> Result<()> {
         let begun = if self.take_resumed() { Ok(()) } else { self.begin_function(subprog) };
         let result = begun.and_then(|()| self.do_check());
+        if result.is_err() && !self.tracking {
+            self.note_trail();
+        }
         if self.tracking || self.bcf_requested() {
             return result;
         }

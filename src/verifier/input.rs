@@ -72,4 +72,6 @@ pub struct Outcome {
     /// Records of `struct bpf_func_info` and `struct bpf_line_info` as they were checked, back to back.
     pub func_info: Vec<u8>,
     pub line_info: Vec<u8>,
+    /// The path to the rejection, where [`bcf::Options::explain`] asks for it and there is one.
+    pub trail: Option<Box<bcf::Trail>>,
 }

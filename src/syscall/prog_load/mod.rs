@@ -4,9 +4,11 @@
 //! the loads of another kernel can be checked as well. [`load`] is the whole of it on an emulated kernel.
 
 pub mod attach;
+mod input;
 mod load;
 mod prepare;
 mod subprogs;
 
+pub use input::check_input;
 pub(super) use load::bpf_prog_load;
 pub use prepare::{Loader, Refusal, prepare};

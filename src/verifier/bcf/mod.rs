@@ -14,13 +14,16 @@ mod suffix;
 mod suspend;
 mod symbolic;
 mod track;
+mod trail;
 
 pub use exprs::Expr;
 pub use suspend::{Step, Suspended, Target};
 pub(super) use symbolic::{Fit, Operand};
+pub use trail::{Trail, TrailCond, TrailVar};
 
 use exprs::Exprs;
 use suffix::Script;
+use trail::Notes;
 
 use super::Verifier;
 
@@ -31,6 +34,9 @@ pub struct Options {
     pub auto: bool,
     /// Conditions describe the path from its beginning, so that a model is an input of the program.
     pub whole_path: bool,
+    /// A person wants to know: every rejection has a condition of its own, even where its parts contradict each other, and a
+    /// [`Trail`].
+    pub explain: bool,
 }
 
 /// Conditions of dropped paths that are handed out together at the latest.
@@ -62,6 +68,8 @@ pub struct Bcf {
     pub(super) subprog: usize,
     /// The path that is followed symbolically.
     script: Script,
+    /// For the [`Trail`], where one is wanted.
+    notes: Notes,
     /// Size register of the memory argument that is checked, zero for none.
     size_regno: u8,
     /// The memory argument whose access is proved.
@@ -100,6 +108,7 @@ impl Bcf {
             resumed: false,
             subprog: 0,
             script: Script::default(),
+            notes: Notes::default(),
             size_regno: 0,
             access_checked: None,
             backtrack_length: 0,
@@ -136,6 +145,11 @@ impl Verifier {
 
     pub(super) fn bcf_requested(&self) -> bool {
         self.bcf.as_ref().is_some_and(|bcf| bcf.requested)
+    }
+
+    /// The path to the rejection that ended the walk, where it is wanted.
+    pub(super) fn take_trail(&mut self) -> Option<Box<Trail>> {
+        self.bcf.as_mut().and_then(|bcf| bcf.notes.trail.take())
     }
 
     /// Whether the current path ends, because nothing takes it; asked once.

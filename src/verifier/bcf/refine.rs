@@ -167,7 +167,7 @@ impl Verifier {
         }
         match (bcf.path_cond, bcf.refine_cond) {
             (None, None) => return Ok(Attempt::Failed),
-            (Some(path), None) if bcf.batch.len() < BATCH_SIZE => {
+            (Some(path), None) if bcf.batch.len() < BATCH_SIZE && !bcf.options.explain => {
                 bcf.batch.push(path);
                 bcf.batch_end = bcf.exprs.len();
                 return Ok(Attempt::Dropped { proof_needed: true });

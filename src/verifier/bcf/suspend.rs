@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bpftwin_uapi::Errno;
 
-use super::Expr;
+use super::{Expr, Trail};
 use crate::bcf::checker::{self, Policy};
 use crate::bcf::request::{Goal, Request};
 use crate::verbose;
@@ -33,17 +33,19 @@ pub struct Suspended {
     env: Box<Verifier>,
     errno: Errno,
     request: Vec<u32>,
+    trail: Option<Box<Trail>>,
 }
 
 impl Suspended {
-    pub(in crate::verifier) fn new(env: Box<Verifier>, errno: Errno) -> Self {
+    pub(in crate::verifier) fn new(mut env: Box<Verifier>, errno: Errno) -> Self {
         let mut request = Vec::new();
         if let Some(bcf) = &env.bcf {
             request.extend_from_slice(bcf.exprs.words());
             let id = |cond: Option<Expr>| cond.map_or(u32::MAX, Expr::id);
             request.extend([id(bcf.path_cond), id(bcf.refine_cond)]);
         }
-        Self { env, errno, request }
+        let trail = env.take_trail();
+        Self { env, errno, request, trail }
     }
 
     /// The error that the verification ends with unless the condition is refuted.
@@ -54,6 +56,11 @@ impl Suspended {
     /// What is to be proved: the words of expressions, then the ids of the path condition and of the refinement condition, -1 for none.
     pub fn request(&self) -> &[u32] {
         &self.request
+    }
+
+    /// The path to the rejection, where [`Options::explain`](super::Options::explain) asks for it and there is one.
+    pub fn trail(&self) -> Option<&Trail> {
+        self.trail.as_deref()
     }
 
     /// `resume_env`: checks a proof, and goes on if it refutes what `target` says. Any other proof ends the verification with the

@@ -62,17 +62,20 @@ pub(super) fn fit_s32(reg: &RegState) -> bool {
 
 impl Bcf {
     /// `bcf_add_cond`: `E2BIG` where there are too many.
-    fn add_cond(&mut self, cond: Expr) -> Result<()> {
+    fn add_cond(&mut self, cond: Expr, branch: bool) -> Result<()> {
         if self.br_conds.len() >= MAX_CONDS {
             return Err(Errno::E2BIG);
         }
         self.br_conds.push(cond);
+        if self.options.explain {
+            self.notes.cond(cond, branch);
+        }
         Ok(())
     }
 
     fn bound(&mut self, op: u8, expr: Expr, imm: u64, bit32: bool) -> Result<()> {
         let cond = self.exprs.pred(op, expr, imm, bit32);
-        self.add_cond(cond)
+        self.add_cond(cond, false)
     }
 
     /// `bcf_bound_reg32`
@@ -207,7 +210,13 @@ impl Verifier {
     pub(in crate::verifier) fn bcf_bind_reg(&mut self, frame: usize, regno: u8) -> Result<()> {
         let reg = &mut self.cur_state.frames[frame].regs[regno as usize];
         let Some(bcf) = self.bcf.as_mut().filter(|_| !reg.is_const()) else { return Ok(()) };
-        bcf.reg_expr(reg, false).map(drop)
+        let first = bcf.exprs.len();
+        let is_new = reg.bcf_expr.is_none();
+        bcf.reg_expr(reg, false)?;
+        if is_new && bcf.options.explain {
+            bcf.notes.var(first as u32, frame, regno, fit_u32(reg) || fit_s32(reg));
+        }
+        Ok(())
     }
 
     /// [`Bcf::mov`] between registers of the current frame.
@@ -340,10 +349,10 @@ impl Verifier {
             let op = if fell_through { rev_opcode(insn.op()) } else { insn.op() };
             bcf.exprs.binary(BCF_BOOL | op, 0, dst_expr, src_expr)
         };
-        if bcf.contradicts(cond) {
+        if !bcf.options.explain && bcf.contradicts(cond) {
             return Ok(false);
         }
-        bcf.add_cond(cond)?;
+        bcf.add_cond(cond, true)?;
         Ok(true)
     }
 }

@@ -63,6 +63,7 @@ impl Verifier {
         bcf.br_conds.clear();
         (bcf.path_cond, bcf.refine_cond) = (None, None);
         bcf.contradiction = false;
+        bcf.notes.begin();
 
         let start = base.map(|base| {
             let mut st = self.states[base].state.clone();
@@ -145,6 +146,12 @@ impl Verifier {
             }
             return Err(Errno::EFAULT);
         }
-        Ok((place == PathMatch::Match).then_some(true))
+        if place == PathMatch::Done {
+            return Ok(None);
+        }
+        if let Some(bcf) = &mut self.bcf {
+            bcf.notes.steps += 1;
+        }
+        Ok(Some(true))
     }
 }

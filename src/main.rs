@@ -1,9 +1,9 @@
 //! The command `bpftwin`. See `bpftwin::cli`.
 //!
-//! The libbpf in here makes its system calls through libc's `syscall` and `mmap`; the definitions below take their
+//! The libbpf in here makes its system calls through libc's `syscall`, `mmap` and `open`; the definitions below take their
 //! place, so that the command can answer bpf(2) itself.
 
-use std::ffi::{c_int, c_long, c_void};
+use std::ffi::{c_char, c_int, c_long, c_void};
 use std::process::ExitCode;
 
 use bpftwin::cli;
@@ -36,6 +36,26 @@ pub unsafe extern "C" fn syscall(number: c_long, a: u64, b: u64, c: u64, d: u64,
             raw::syscall(number, [a, b, c, d, e, f])
         }
     })
+}
+
+/// `open(2)`. The mode is there where `flags` ask for it; a register that nobody set is harmless otherwise.
+///
+/// # Safety
+/// As for open(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: libc::mode_t) -> c_int {
+    // SAFETY: passed on as it came.
+    libc_result(unsafe { cli::hook_open(path, flags, mode) }) as c_int
+}
+
+/// `open64`, the same where addresses have 64 bits.
+///
+/// # Safety
+/// As for open(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: libc::mode_t) -> c_int {
+    // SAFETY: passed on as it came.
+    unsafe { open(path, flags, mode) }
 }
 
 /// `mmap(2)`.

@@ -2,6 +2,7 @@
 //! defines libc's `syscall` and `mmap` and hands calls on to here.
 
 use std::cell::RefCell;
+use std::ffi::{CStr, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use bpftwin_uapi::attr::{self, ATTR_SIZE_BCF, BPF_LOG_LEVEL, GetId, ProgLoad};
 use bpftwin_uapi::{Cmd, Errno};
 
 use crate::kernel::mapping::MmapArgs;
-use crate::kernel::{Kernel, own_memory, raw};
+use crate::kernel::{Kernel, own_memory, paths, raw};
 
 /// Who answers.
 #[derive(Clone)]
@@ -118,18 +119,43 @@ pub unsafe fn hook_mmap(addr: u64, len: u64, prot: i32, flags: i32, fd: i32, off
     let pass = |fd: i32| unsafe {
         raw::syscall(libc::SYS_mmap, [addr, len, prot as u64, flags as u64, fd as u64, off as u64])
     };
-    if fd >= 0 && flags & libc::MAP_ANONYMOUS == 0 {
-        let backend = CALLS.try_with(|calls| Some(calls.try_borrow().ok()?.as_ref()?.backend.clone()));
-        if let Ok(Some(Backend::Emulated(kernel))) = backend {
-            let args = MmapArgs { len: len as usize, prot, flags, offset: off as u64 };
-            match kernel.mmap(fd, args, |file| raw::check(pass(file))) {
-                Some(Ok(address)) => return address,
-                Some(Err(error)) => return -i64::from(error.0),
-                None => {}
-            }
+    if fd >= 0
+        && flags & libc::MAP_ANONYMOUS == 0
+        && let Some(Backend::Emulated(kernel)) = current_backend()
+    {
+        let args = MmapArgs { len: len as usize, prot, flags, offset: off as u64 };
+        match kernel.mmap(fd, args, |file| raw::check(pass(file))) {
+            Some(Ok(address)) => return address,
+            Some(Err(error)) => return -i64::from(error.0),
+            None => {}
         }
     }
     pass(fd)
+}
+
+/// open(2) of this process, with the kernel's convention for errors: the kernel's BTF is that of the kernel that answers.
+///
+/// # Safety
+/// As for open(2).
+pub unsafe fn hook_open(path: *const c_char, flags: i32, mode: u32) -> i64 {
+    if let Some(Backend::Emulated(kernel)) = current_backend()
+        && !path.is_null()
+    {
+        // SAFETY: by the caller's promise.
+        let path = unsafe { CStr::from_ptr(path) };
+        match paths::open_vmlinux_btf(&kernel, path.to_bytes(), flags) {
+            Some(Ok(fd)) => return fd.into(),
+            Some(Err(error)) => return -i64::from(error.0),
+            None => {}
+        }
+    }
+    let args = [libc::AT_FDCWD as u64, path as u64, flags as u64, mode.into(), 0, 0];
+    // SAFETY: passed on as it came.
+    unsafe { raw::syscall(libc::SYS_openat, args) }
+}
+
+fn current_backend() -> Option<Backend> {
+    CALLS.try_with(|calls| Some(calls.try_borrow().ok()?.as_ref()?.backend.clone())).ok().flatten()
 }
 
 /// Why the kernel that runs here cannot be asked, if it cannot.

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use backend::{hook_bpf, hook_mmap};
+pub use backend::{hook_bpf, hook_mmap, hook_open};
 
 use crate::kernel::caps::Caps;
 use crate::kernel::settings::Settings;

@@ -73,22 +73,29 @@ fn shows_host_btf(kernel: &Kernel) -> bool {
     kernel.vmlinux_btf_path() == Some(Path::new(VMLINUX_BTF))
 }
 
+/// open(2) of the kernel's BTF: the emulated kernel's, unless that is the host's.
+pub fn open_vmlinux_btf(kernel: &Kernel, path: &[u8], flags: i32) -> Answer<i32> {
+    if !matches!(Place::of(path), Some(Place::VmlinuxBtf)) || shows_host_btf(kernel) {
+        return None;
+    }
+    Some(match kernel.vmlinux() {
+        Ok(_) if flags & libc::O_ACCMODE != libc::O_RDONLY => Err(Errno::EACCES),
+        Ok(btf) => file_with(c"btf-vmlinux", btf.btf.raw(), flags),
+        Err(_) => {
+            // Says what is missing.
+            let _ = kernel.needed_btf_vmlinux();
+            Err(Errno::ENOENT)
+        }
+    })
+}
+
 /// open(2).
 pub fn open(path: &[u8], flags: i32) -> Answer<i32> {
     with_kernel(|kernel| {
         let writing = flags & libc::O_ACCMODE != libc::O_RDONLY;
         match Place::of(path)? {
             Place::Bpffs(path) => Some(open_in_bpffs(kernel, &path, flags)),
-            Place::VmlinuxBtf if shows_host_btf(kernel) => None,
-            Place::VmlinuxBtf => Some(match kernel.vmlinux() {
-                Ok(_) if writing => Err(Errno::EACCES),
-                Ok(btf) => file_with(c"btf-vmlinux", btf.btf.raw(), flags),
-                Err(_) => {
-                    // Says what is missing.
-                    let _ = kernel.needed_btf_vmlinux();
-                    Err(Errno::ENOENT)
-                }
-            }),
+            Place::VmlinuxBtf => open_vmlinux_btf(kernel, path, flags),
             Place::Sysctl(_) if writing => Some(Err(kernel.not_emulated("writing sysctls through /proc"))),
             Place::Sysctl(sysctl) => Some(file_with(c"sysctl", sysctl.text(kernel).as_bytes(), flags)),
             Place::FdInfo(fd) => {

@@ -99,7 +99,8 @@ impl Verifier {
             verbose!(self, "R{dst} pointer arithmetic prohibited\n");
             return Err(Errno::EACCES);
         }
-        if self.cur_reg(dst).type_ != RegType::SCALAR_VALUE {
+        let unknown = insn.op() == BPF_END && !self.features.byte_swap_bounds;
+        if unknown || self.cur_reg(dst).type_ != RegType::SCALAR_VALUE {
             return self.check_reg_arg(dst, RegArgType::DstOp);
         }
         self.check_reg_arg(dst, RegArgType::DstOpNoMark)?;
@@ -221,9 +222,10 @@ impl Verifier {
             dst.subreg_def = subreg_def;
             dst.coerce_subreg_to_size_sx(insn.off as i32 >> 3);
         }
+        let features = self.features;
         let dst = self.cur_reg_mut(insn.dst_reg());
         dst.zext_32_to_64();
-        dst.bounds_sync();
+        dst.bounds_sync(features);
         Ok(())
     }
 
@@ -311,8 +313,11 @@ impl Verifier {
         let dst_umax = self.cur_reg(insn.dst_reg()).umax_value;
         self.adjust_scalar_min_max_vals(insn, src)?;
         let bpf_capable = self.bpf_capable;
-        let dst = self.cur_reg_mut(insn.dst_reg());
         let alu32 = insn.class() != BPF_ALU64;
+        // Releases that know one kind of distance alone.
+        let early = !self.features.scalar_links;
+        let too_far = |value: u64| early && (alu32 || insn.op() == BPF_SUB || value > i32::MAX as u64);
+        let dst = self.cur_reg_mut(insn.dst_reg());
         let src_const = if alu32 { src.var_off.subreg() } else { src.var_off };
         if !bpf_capable
             || !matches!(insn.op(), BPF_ADD | BPF_SUB)
@@ -323,7 +328,7 @@ impl Verifier {
             dst.clear_scalar_id();
             return Ok(());
         }
-        match linked_delta(insn, src_const.value, alu32, dst_umax) {
+        match linked_delta(insn, src_const.value, alu32, dst_umax).filter(|_| !too_far(src_const.value)) {
             Some(off) if dst.id & BPF_ADD_CONST == 0 => {
                 dst.id |= if alu32 { BPF_ADD_CONST32 } else { BPF_ADD_CONST64 };
                 dst.off = off;
@@ -369,29 +374,29 @@ impl Verifier {
         if matches!(insn.op(), BPF_AND | BPF_OR) && src.var_off.is_const() {
             self.maybe_fork_scalars(insn)?;
         }
-        let regno = dst;
+        let (regno, features) = (dst, self.features);
         let dst = self.cur_reg_mut(dst);
         match insn.op() {
             BPF_ADD => dst.scalar_add(src),
             BPF_SUB => dst.scalar_sub(src),
             BPF_NEG => dst.scalar_neg(),
             BPF_MUL => dst.scalar_mul(src),
-            BPF_AND => dst.scalar_and(src),
-            BPF_OR => dst.scalar_or(src),
-            BPF_XOR => dst.scalar_xor(src),
+            BPF_AND => dst.scalar_and(src, features),
+            BPF_OR => dst.scalar_or(src, features),
+            BPF_XOR => dst.scalar_xor(src, features),
             BPF_LSH if alu32 => dst.scalar32_lsh(src),
-            BPF_LSH => dst.scalar_lsh(src),
+            BPF_LSH => dst.scalar_lsh(src, features),
             BPF_RSH if alu32 => dst.scalar32_rsh(src),
-            BPF_RSH => dst.scalar_rsh(src),
+            BPF_RSH => dst.scalar_rsh(src, features),
             BPF_ARSH if alu32 => dst.scalar32_arsh(src),
-            BPF_ARSH => dst.scalar_arsh(src),
-            BPF_END => dst.scalar_byte_swap(insn),
+            BPF_ARSH => dst.scalar_arsh(src, features),
+            BPF_END => dst.scalar_byte_swap(insn, features),
             _ => {}
         }
         if alu32 && insn.op() != BPF_END {
             dst.zext_32_to_64();
         }
-        dst.bounds_sync();
+        dst.bounds_sync(features);
         match operands {
             Some(operands) => self.bcf_scalar_result(regno, operands, src, insn.op(), alu32),
             None => Ok(()),
@@ -502,7 +507,8 @@ impl Verifier {
         }
         let result = *self.cur_reg(dst);
         self.check_reg_sane_offset(&result, ptr_reg.type_)?;
-        self.cur_reg_mut(dst).bounds_sync();
+        let features = self.features;
+        self.cur_reg_mut(dst).bounds_sync(features);
         Ok(())
     }
 

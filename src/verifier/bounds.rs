@@ -10,13 +10,20 @@ use bpftwin_uapi::Errno;
 use super::reg_type::{RegType, flag};
 use super::state::{Payload, RegState};
 use super::tnum::Tnum;
-use super::{Result, Verifier};
+use super::{Features, Result, Verifier};
 use crate::verbose;
 
 impl RegState {
     /// `___mark_reg_known`: the value is `imm`; identity is kept.
     #[inline]
     pub fn set_known(&mut self, imm: u64) {
+        self.bcf_expr = None;
+        self.narrow_to(imm);
+    }
+
+    /// What is known of the value leaves only `imm`: it is still the value that it was.
+    #[inline]
+    fn narrow_to(&mut self, imm: u64) {
         self.var_off = Tnum::constant(imm);
         self.smin_value = imm as i64;
         self.smax_value = imm as i64;
@@ -26,7 +33,6 @@ impl RegState {
         self.s32_max_value = imm as i32;
         self.u32_min_value = imm as u32;
         self.u32_max_value = imm as u32;
-        self.bcf_expr = None;
     }
 
     /// `clear_scalar_id`: the value has no copies any more, nor a distance to any.
@@ -124,30 +130,33 @@ impl RegState {
         self.u32_max_value = self.u32_max_value.min(value | mask);
     }
 
-    fn update64_bounds(&mut self) {
+    fn update64_bounds(&mut self, features: Features) {
         let Tnum { value, mask } = self.var_off;
         self.smin_value = self.smin_value.max((value | (mask & i64::MIN as u64)) as i64);
         self.smax_value = self.smax_value.min((value | (mask & i64::MAX as u64)) as i64);
         self.umin_value = self.umin_value.max(value);
         self.umax_value = self.umax_value.min(value | mask);
 
+        if !features.sharp_bounds {
+            return;
+        }
         // The known bits and the unsigned range may have one value in common: the lower end, the largest of the known
         // bits, or one between.
         let next = self.var_off.step(self.umin_value);
         if self.umin_value & !mask == value {
             if next > self.umax_value {
-                self.set_known(self.umin_value);
+                self.narrow_to(self.umin_value);
             }
         } else if next == value | mask || next <= self.umax_value && self.var_off.step(next) > self.umax_value
         {
-            self.set_known(next);
+            self.narrow_to(next);
         }
     }
 
     /// `__update_reg_bounds`: ranges learn from the known bits.
-    pub fn update_bounds(&mut self) {
+    pub fn update_bounds(&mut self, features: Features) {
         self.update32_bounds();
-        self.update64_bounds();
+        self.update64_bounds(features);
     }
 
     fn narrow_s32(&mut self, min: i32, max: i32) {
@@ -161,7 +170,7 @@ impl RegState {
     }
 
     /// `__reg32_deduce_bounds`: the 32-bit ranges learn from the 64-bit ones and from each other.
-    fn deduce32_bounds(&mut self) {
+    fn deduce32_bounds(&mut self, features: Features) {
         let (umin, umax) = (self.umin_value, self.umax_value);
         let (smin, smax) = (self.smin_value, self.smax_value);
         // Equal upper halves: the lower halves are a range of their own.
@@ -198,6 +207,7 @@ impl RegState {
         }
         if self.s32_min_value as u32 <= self.s32_max_value as u32 {
             self.narrow_u32(self.s32_min_value as u32, self.s32_max_value as u32);
+        } else if !features.sharp_bounds {
         } else if self.u32_max_value < self.s32_min_value as u32 {
             // The signed range wraps in the unsigned order, and only its non-negative part overlaps.
             self.s32_min_value = self.u32_min_value as i32;
@@ -249,8 +259,8 @@ impl RegState {
         }
     }
 
-    fn deduce_bounds(&mut self) {
-        self.deduce32_bounds();
+    fn deduce_bounds(&mut self, features: Features) {
+        self.deduce32_bounds(features);
         self.deduce64_bounds();
         self.deduce_mixed_bounds();
     }
@@ -264,13 +274,13 @@ impl RegState {
     }
 
     /// `reg_bounds_sync`: brings all ranges and the known bits into agreement.
-    pub fn bounds_sync(&mut self) {
-        self.update_bounds();
-        self.deduce_bounds();
-        self.deduce_bounds();
-        self.deduce_bounds();
+    pub fn bounds_sync(&mut self, features: Features) {
+        self.update_bounds(features);
+        self.deduce_bounds(features);
+        self.deduce_bounds(features);
+        self.deduce_bounds(features);
         self.bound_offset();
-        self.update_bounds();
+        self.update_bounds(features);
     }
 
     /// `__reg_assign_32_into_64`: 64-bit ranges of a zero-extended 32-bit value.
@@ -397,12 +407,13 @@ impl Verifier {
 
     /// `__mark_reg_s32_range`
     pub fn mark_reg_s32_range(&mut self, regno: u8, s32_min: i32, s32_max: i32) -> Result<()> {
+        let features = self.features;
         let reg = self.cur_reg_mut(regno);
         reg.s32_min_value = reg.s32_min_value.max(s32_min);
         reg.s32_max_value = reg.s32_max_value.min(s32_max);
         reg.smin_value = reg.smin_value.max(s32_min as i64);
         reg.smax_value = reg.smax_value.min(s32_max as i64);
-        reg.bounds_sync();
+        reg.bounds_sync(features);
         let mut reg = *reg;
         let result = self.reg_bounds_sanity_check(&mut reg, "s32_range");
         *self.cur_reg_mut(regno) = reg;

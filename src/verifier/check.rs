@@ -11,7 +11,7 @@ use super::check_btf::RecSizes;
 use super::input::{CheckInput, Outcome, Stats};
 use super::log::Log;
 use super::print_state::Scratched;
-use super::{Result, Verifier};
+use super::{Features, Result, Verifier};
 
 /// Verifies a program; with BCF, up to the first condition that is to be proved.
 pub fn bpf_check_bcf(input: CheckInput) -> Step {
@@ -50,6 +50,7 @@ impl Verifier {
         let insn_cnt = prog.insns.len();
         let perfmon = prog.perfmon_capable;
         let env = Box::new(Self {
+            features: if bcf.is_some_and(|options| !options.auto) { Features::EARLY } else { Features::LATE },
             tracking: false,
             bcf: bcf.filter(|_| prog.bpf_capable).map(|options| Box::new(Bcf::new(options))),
             verification_time: Duration::ZERO,
@@ -122,7 +123,11 @@ impl Verifier {
 
     /// The walk, from its beginning or from where a proof was asked for, and what comes behind it.
     pub(super) fn go_on(mut self: Box<Self>, start: Instant) -> Step {
-        let walked = self.do_check_main().and_then(|()| self.do_check_subprogs());
+        let walked = if self.walk_done() {
+            Ok(())
+        } else {
+            self.do_check_main().and_then(|()| self.do_check_subprogs())
+        };
         match self.bcf_request_after(walked) {
             Some(errno) => {
                 self.verification_time += start.elapsed();

@@ -1,6 +1,7 @@
 //! Truncation and sign extension of registers: what a narrow load, a narrow move or a sign extension leaves of the
 //! bounds.
 
+use super::Features;
 use super::state::RegState;
 use super::tnum::Tnum;
 
@@ -20,7 +21,7 @@ const fn sign_extend(value: u64, size: i32) -> i64 {
 
 impl RegState {
     /// `coerce_reg_to_size`: keeps the low `size` bytes, of which there are fewer than eight, and clears the others.
-    pub fn coerce_reg_to_size(&mut self, size: i32) {
+    pub fn coerce_reg_to_size(&mut self, size: i32, features: Features) {
         self.var_off = self.var_off.cast(size as u8);
         let mask = (1u64 << (8 * size as u32)) - 1;
         if self.umin_value & !mask == self.umax_value & !mask {
@@ -36,7 +37,7 @@ impl RegState {
         if size < 4 {
             self.mark32_unbounded();
         }
-        self.bounds_sync();
+        self.bounds_sync(features);
     }
 
     /// `coerce_reg_to_size_sx`: sign-extends the low `size` (1, 2 or 4) bytes to 64 bits.
@@ -126,24 +127,24 @@ mod tests {
 
     fn unsigned(min: u64, max: u64) -> RegState {
         let mut reg = RegState { umin_value: min, umax_value: max, ..RegState::UNKNOWN };
-        reg.bounds_sync();
+        reg.bounds_sync(Features::LATE);
         reg
     }
 
     fn signed(min: i64, max: i64) -> RegState {
         let mut reg = RegState { smin_value: min, smax_value: max, ..RegState::UNKNOWN };
-        reg.bounds_sync();
+        reg.bounds_sync(Features::LATE);
         reg
     }
 
     #[test]
     fn truncation_keeps_a_range_within_one_block() {
         let mut reg = unsigned(0x1_0010, 0x1_0020);
-        reg.coerce_reg_to_size(2);
+        reg.coerce_reg_to_size(2, Features::LATE);
         assert_eq!((reg.umin_value, reg.umax_value), (0x10, 0x20));
         assert_eq!((reg.s32_min_value, reg.s32_max_value), (0x10, 0x20));
         let mut reg = unsigned(0x10, 0x1_0020);
-        reg.coerce_reg_to_size(2);
+        reg.coerce_reg_to_size(2, Features::LATE);
         assert_eq!((reg.umin_value, reg.umax_value, reg.smax_value), (0, 0xffff, 0xffff));
         assert_eq!(reg.var_off, Tnum { value: 0, mask: 0xffff });
     }

@@ -117,6 +117,7 @@ impl Verifier {
         ret_type: RetType,
         meta: &CallArgMeta,
     ) -> Result<()> {
+        let features = self.features;
         if ret_type != RetType::RET_INTEGER {
             return Ok(());
         }
@@ -146,7 +147,7 @@ impl Verifier {
             // An unknown scalar: nothing to bring into agreement, nothing to contradict.
             _ => return Ok(()),
         }
-        reg.bounds_sync();
+        reg.bounds_sync(features);
         let result = self.reg_bounds_sanity_check(&mut reg, "retval");
         *self.cur_reg_mut(BPF_REG_0) = reg;
         result

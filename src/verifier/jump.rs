@@ -12,7 +12,7 @@ use super::reg_arg::RegArgType;
 use super::reg_type::{RegType, flag};
 use super::state::*;
 use super::state_tree::StateRef;
-use super::{Result, Verifier};
+use super::{Features, Result, Verifier};
 use crate::verbose;
 
 /// Largest offset into a packet: `MAX_PACKET_OFF`.
@@ -97,11 +97,11 @@ impl Verifier {
 
         let mut linked = LinkedRegs::default();
         if is_x && src_reg.type_ == RegType::SCALAR_VALUE && src_reg.id != 0 {
-            collect_linked_regs(&mut self.cur_state, &self.insn_aux, src_reg.id, &mut linked);
+            collect_linked_regs(&mut self.cur_state, &self.insn_aux, src_reg.id, &mut linked, self.features);
         }
         let dst_id = self.cur_reg(dst).id;
         if dst_reg.type_ == RegType::SCALAR_VALUE && dst_id != 0 {
-            collect_linked_regs(&mut self.cur_state, &self.insn_aux, dst_id, &mut linked);
+            collect_linked_regs(&mut self.cur_state, &self.insn_aux, dst_id, &mut linked, self.features);
         }
         if linked.len() > 1 {
             self.push_jmp_history(0, linked.pack())?;
@@ -187,11 +187,12 @@ impl Verifier {
             return Ok(());
         }
         let r2 = if is_x && dst == src { 0 } else { 1 };
+        let features = self.features;
         let refine = |opcode| {
             let mut regs = [dst_reg, src_reg];
             regs_refine_cond_op(&mut regs, 0, r2, opcode, is_jmp32);
-            regs[0].bounds_sync();
-            regs[r2].bounds_sync();
+            regs[0].bounds_sync(features);
+            regs[r2].bounds_sync(features);
             regs
         };
         let mut on_false = refine(rev_opcode(insn.op()));
@@ -216,11 +217,12 @@ impl Verifier {
             return;
         }
         let id = reg.id;
+        let features = self.features;
         if self.branch_reg(Branch::Other, regno).id != id {
             return;
         }
-        sync_linked_regs(self.branch(Branch::This), regno, linked);
-        sync_linked_regs(self.branch(Branch::Other), regno, linked);
+        sync_linked_regs(self.branch(Branch::This), regno, linked, features);
+        sync_linked_regs(self.branch(Branch::Other), regno, linked, features);
     }
 
     /// Two pointers are equal, and one of them is not null: the other is not either.
@@ -392,7 +394,13 @@ fn find_good_pkt_pointers(st: &mut VerifierState, pkt: &RegState, range_right_op
 }
 
 /// `collect_linked_regs`: live registers, and slots, with the scalar id `id`. What does not fit is unlinked.
-fn collect_linked_regs(st: &mut VerifierState, insn_aux: &[InsnAux], id: u32, linked: &mut LinkedRegs) {
+fn collect_linked_regs(
+    st: &mut VerifierState,
+    insn_aux: &[InsnAux],
+    id: u32,
+    linked: &mut LinkedRegs,
+    features: Features,
+) {
     let id = id & !BPF_ADD_CONST;
     let mut collect = |reg: &mut RegState, frameno: usize, spi_or_reg: usize, is_reg: bool| {
         if reg.type_ != RegType::SCALAR_VALUE || reg.id & !BPF_ADD_CONST != id {
@@ -407,7 +415,7 @@ fn collect_linked_regs(st: &mut VerifierState, insn_aux: &[InsnAux], id: u32, li
         let live_regs = insn_aux[st.frame_insn_idx(frameno) as usize].live_regs_before;
         let frame = &mut st.frames[frameno];
         for (i, reg) in frame.regs[..BPF_REG_FP as usize].iter_mut().enumerate() {
-            if live_regs >> i & 1 != 0 {
+            if live_regs >> i & 1 != 0 || !features.scalar_links {
                 collect(reg, frameno, i, true);
             }
         }
@@ -420,7 +428,7 @@ fn collect_linked_regs(st: &mut VerifierState, insn_aux: &[InsnAux], id: u32, li
 }
 
 /// `sync_linked_regs`: copies what is known of register `regno` of the current frame to those linked to it.
-fn sync_linked_regs(st: &mut VerifierState, regno: u8, linked: &LinkedRegs) {
+fn sync_linked_regs(st: &mut VerifierState, regno: u8, linked: &LinkedRegs, features: Features) {
     let curframe = st.curframe();
     let known = st.cur_func().regs[regno as usize];
     for e in linked.entries() {
@@ -448,6 +456,8 @@ fn sync_linked_regs(st: &mut VerifierState, regno: u8, linked: &LinkedRegs) {
         if (old.id | known.id) & BPF_ADD_CONST32 != 0 {
             reg.zext_32_to_64();
         }
-        reg.bounds_sync();
+        if features.scalar_links {
+            reg.bounds_sync(features);
+        }
     }
 }

@@ -150,12 +150,13 @@ impl Verifier {
             && t == AccessType::Read
             && let Some(value_regno) = value_regno
         {
+            let features = self.features;
             let reg = self.cur_reg_mut(value_regno);
             if reg.type_ == RegType::SCALAR_VALUE {
                 if is_ldsx {
                     reg.coerce_reg_to_size_sx(size);
                 } else {
-                    reg.coerce_reg_to_size(size);
+                    reg.coerce_reg_to_size(size, features);
                 }
                 if reg.bcf_expr.is_some() {
                     self.bcf_mov(value_regno, value_regno, 8 * size as u16, false, is_ldsx)?;

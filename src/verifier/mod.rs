@@ -156,6 +156,24 @@ pub struct FuncInfoAux {
     pub verified: bool,
 }
 
+/// What later releases of a stable series got from newer ones.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Features {
+    /// Byte swaps keep what is known: `scalar_byte_swap`.
+    pub byte_swap_bounds: bool,
+    /// Scalars may be linked at a distance by subtraction and by 32-bit additions, and only live ones are.
+    pub scalar_links: bool,
+    /// Ranges that cross the sign boundary, and known bits, leave one value: `tnum_step`.
+    pub sharp_bounds: bool,
+}
+
+impl Features {
+    /// 6.18.15, which BCF was published for.
+    pub const EARLY: Self = Self { byte_swap_bounds: false, scalar_links: false, sharp_bounds: false };
+    /// 6.18.44
+    pub const LATE: Self = Self { byte_swap_bounds: true, scalar_links: true, sharp_bounds: true };
+}
+
 /// One verification of one program: `struct bpf_verifier_env`.
 pub struct Verifier {
     pub prog: Prog,
@@ -209,6 +227,9 @@ pub struct Verifier {
     pub strict_alignment: bool,
     pub test_state_freq: bool,
     pub test_reg_invariants: bool,
+
+    /// What differs between releases of a series.
+    pub features: Features,
 
     // BCF.
     /// Follows one path symbolically, see [`bcf`].

@@ -6,6 +6,7 @@
 use bpftwin_uapi::Insn;
 use bpftwin_uapi::insn::*;
 
+use super::Features;
 use super::state::RegState;
 use super::tnum::Tnum;
 
@@ -149,6 +150,7 @@ impl RegState {
     /// bits (`self.var_off`, set before) and both operands' old ranges.
     fn bitwise(
         &mut self,
+        features: Features,
         src: &RegState,
         var_off: Tnum,
         ranges32: impl Fn(&RegState, &RegState, u32, u32) -> (u32, u32),
@@ -170,11 +172,12 @@ impl RegState {
         let Tnum { value, mask } = self.var_off;
         (self.umin_value, self.umax_value) = ranges64(self, src, value, value | mask);
         self.signed64_from_unsigned();
-        self.update_bounds();
+        self.update_bounds(features);
     }
 
-    pub fn scalar_and(&mut self, src: &RegState) {
+    pub fn scalar_and(&mut self, src: &RegState, features: Features) {
         self.bitwise(
+            features,
             src,
             self.var_off.and(src.var_off),
             |dst, src, min, _| (min, dst.u32_max_value.min(src.u32_max_value)),
@@ -182,8 +185,9 @@ impl RegState {
         );
     }
 
-    pub fn scalar_or(&mut self, src: &RegState) {
+    pub fn scalar_or(&mut self, src: &RegState, features: Features) {
         self.bitwise(
+            features,
             src,
             self.var_off.or(src.var_off),
             |dst, src, _, max| (dst.u32_min_value.max(src.u32_min_value), max),
@@ -191,8 +195,9 @@ impl RegState {
         );
     }
 
-    pub fn scalar_xor(&mut self, src: &RegState) {
+    pub fn scalar_xor(&mut self, src: &RegState, features: Features) {
         self.bitwise(
+            features,
             src,
             self.var_off.xor(src.var_off),
             |_, _, min, max| (min, max),
@@ -222,16 +227,15 @@ impl RegState {
     }
 
     /// 64-bit left shift by the constant in `src`, below 64.
-    pub fn scalar_lsh(&mut self, src: &RegState) {
+    pub fn scalar_lsh(&mut self, src: &RegState, features: Features) {
         let (umin, umax) = (src.umin_value, src.umax_value);
         // `<< 32` begins a sign extension: the low half's sign becomes the sign.
-        if umin == 32 && umax == 32 {
-            self.smax_value = (self.s32_max_value as i64) << 32;
-            self.smin_value = (self.s32_min_value as i64) << 32;
-        } else {
-            self.smax_value = i64::MAX;
-            self.smin_value = i64::MIN;
-        }
+        let by_32 = umin == 32 && umax == 32;
+        let keeps = |bound: i32| by_32 && (bound >= 0 || features.sharp_bounds);
+        self.smax_value =
+            if keeps(self.s32_max_value) { (self.s32_max_value as i64) << 32 } else { i64::MAX };
+        self.smin_value =
+            if keeps(self.s32_min_value) { (self.s32_min_value as i64) << 32 } else { i64::MIN };
         if self.umax_value > 1 << (63 - umax) {
             self.umin_value = 0;
             self.umax_value = u64::MAX;
@@ -241,7 +245,7 @@ impl RegState {
         }
         self.lsh32_ranges(umin, umax);
         self.var_off = self.var_off.lshift(umin as u8);
-        self.update_bounds();
+        self.update_bounds(features);
     }
 
     pub fn scalar32_rsh(&mut self, src: &RegState) {
@@ -255,14 +259,14 @@ impl RegState {
         self.update32_bounds();
     }
 
-    pub fn scalar_rsh(&mut self, src: &RegState) {
+    pub fn scalar_rsh(&mut self, src: &RegState, features: Features) {
         self.smin_value = i64::MIN;
         self.smax_value = i64::MAX;
         self.var_off = self.var_off.rshift(src.umin_value as u8);
         self.umin_value >>= src.umax_value;
         self.umax_value >>= src.umin_value;
         self.mark32_unbounded();
-        self.update_bounds();
+        self.update_bounds(features);
     }
 
     pub fn scalar32_arsh(&mut self, src: &RegState) {
@@ -276,7 +280,7 @@ impl RegState {
         self.update32_bounds();
     }
 
-    pub fn scalar_arsh(&mut self, src: &RegState) {
+    pub fn scalar_arsh(&mut self, src: &RegState, features: Features) {
         let shift = src.umin_value;
         self.smin_value >>= shift;
         self.smax_value >>= shift;
@@ -284,11 +288,11 @@ impl RegState {
         self.umin_value = 0;
         self.umax_value = u64::MAX;
         self.mark32_unbounded();
-        self.update_bounds();
+        self.update_bounds(features);
     }
 
     /// `scalar_byte_swap`: byte order conversion on a little-endian machine.
-    pub fn scalar_byte_swap(&mut self, insn: &Insn) {
+    pub fn scalar_byte_swap(&mut self, insn: &Insn, features: Features) {
         let swaps = insn.class() == BPF_ALU64 || insn.src() == BPF_TO_BE;
         if swaps || insn.imm != 64 {
             self.clear_scalar_id();
@@ -302,7 +306,7 @@ impl RegState {
             self.mark_unbounded();
         }
         if insn.imm != 64 {
-            self.coerce_reg_to_size(insn.imm / 8);
+            self.coerce_reg_to_size(insn.imm / 8, features);
         }
     }
 

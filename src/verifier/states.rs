@@ -15,7 +15,7 @@ use super::log::BPF_LOG_LEVEL2;
 use super::reg_type::RegType;
 use super::state::*;
 use super::state_tree::StateRef;
-use super::{Result, Verifier};
+use super::{Features, Result, Verifier};
 use crate::verbose;
 
 /// Checkpoints that an unprivileged program may leave at one instruction: `BPF_COMPLEXITY_LIMIT_STATES`.
@@ -72,9 +72,13 @@ impl IdMap {
     /// `check_scalar_ids`: the old scalar's links hold for the current one, too. An old scalar without an id relied on none; a
     /// current one without an id is linked to no other.
     #[inline]
-    fn check_scalar_ids(&mut self, old_id: u32, mut cur_id: u32) -> bool {
+    fn check_scalar_ids(&mut self, mut old_id: u32, mut cur_id: u32, features: Features) -> bool {
         if old_id == 0 {
-            return true;
+            if features.scalar_links {
+                return true;
+            }
+            self.tmp_id_gen = self.tmp_id_gen.wrapping_add(1);
+            old_id = self.tmp_id_gen;
         }
         if cur_id == 0 {
             self.tmp_id_gen = self.tmp_id_gen.wrapping_add(1);
@@ -82,6 +86,7 @@ impl IdMap {
         }
         self.check_nonzero_ids(old_id, cur_id)
             && (old_id & BPF_ADD_CONST == 0
+                || !features.scalar_links
                 || self.check_ids(old_id & !BPF_ADD_CONST, cur_id & !BPF_ADD_CONST))
     }
 }
@@ -164,6 +169,7 @@ struct Comparison<'a> {
     allow_uninit_stack: bool,
     explore_alu_limits: bool,
     exact: ExactLevel,
+    features: Features,
 }
 
 impl Comparison<'_> {
@@ -187,7 +193,8 @@ impl Comparison<'_> {
         match old.type_.base() {
             RegType::SCALAR_VALUE => {
                 if self.explore_alu_limits {
-                    return same_up_to_id(old, cur) && self.idmap.check_scalar_ids(old.id, cur.id);
+                    return same_up_to_id(old, cur)
+                        && self.idmap.check_scalar_ids(old.id, cur.id, self.features);
                 }
                 if !old.precise && not_exact {
                     return true;
@@ -226,12 +233,13 @@ impl Comparison<'_> {
 
     fn scalar_safe(&mut self, old: &RegState, cur: &RegState) -> bool {
         // A link at a distance must be one of the same kind and distance.
-        if old.id != 0 && old.id & BPF_ADD_CONST != cur.id & BPF_ADD_CONST
+        let asks = old.id != 0 || !self.features.scalar_links;
+        if asks && old.id & BPF_ADD_CONST != cur.id & BPF_ADD_CONST
             || old.id & BPF_ADD_CONST != 0 && old.off != cur.off
         {
             return false;
         }
-        self.idmap.check_scalar_ids(old.id, cur.id)
+        self.idmap.check_scalar_ids(old.id, cur.id, self.features)
             && range_within(old, cur)
             && old.var_off.contains(cur.var_off)
     }
@@ -381,6 +389,7 @@ impl Verifier {
             allow_uninit_stack: self.allow_uninit_stack,
             explore_alu_limits: self.explore_alu_limits,
             exact,
+            features: self.features,
         }
         .states_equal(&self.states[old].state, &self.cur_state)
     }

@@ -129,6 +129,11 @@ impl Verifier {
         self.bcf.as_mut().is_some_and(|bcf| std::mem::take(&mut bcf.resumed))
     }
 
+    /// All paths are explored; what was left to prove, is proved.
+    pub(super) fn walk_done(&self) -> bool {
+        self.bcf.as_ref().is_some_and(|bcf| bcf.walk_done)
+    }
+
     /// Register `regno` is the size of the memory argument that is checked; zero for none.
     pub(super) fn set_size_regno(&mut self, regno: u8) {
         if let Some(bcf) = &mut self.bcf {

@@ -11,7 +11,7 @@ use super::{BATCH_SIZE, Bcf, CheckedAccess, Expr};
 use crate::verbose;
 use crate::verifier::reg_type::RegType;
 use crate::verifier::state::RegState;
-use crate::verifier::{Result, Verifier};
+use crate::verifier::{Features, Result, Verifier};
 
 /// An access to memory whose bounds are to be refined: `struct bcf_mem_access_refine_ctx`.
 #[derive(Clone, Copy)]
@@ -192,11 +192,11 @@ impl Verifier {
             }
         };
         if ptr.is_const() {
-            bcf.refine_size(access, &ptr, &mut size)?;
+            bcf.refine_size(self.features, access, &ptr, &mut size)?;
         } else if size.is_const() {
-            bcf.refine_ptr(access, &mut ptr, &size)?;
+            bcf.refine_ptr(self.features, access, &mut ptr, &size)?;
         } else {
-            bcf.refine_range(access, ptr, size)?;
+            bcf.refine_range(self.features, access, ptr, size)?;
             self.cur_state.children_unsafe = true;
             return Ok(());
         }
@@ -218,7 +218,13 @@ impl Bcf {
     }
 
     /// A constant pointer and a variable size: the size is at most what is left of the memory.
-    fn refine_size(&mut self, access: &MemAccess, ptr: &RegState, size: &mut RegState) -> Result<()> {
+    fn refine_size(
+        &mut self,
+        features: Features,
+        access: &MemAccess,
+        ptr: &RegState,
+        size: &mut RegState,
+    ) -> Result<()> {
         let (_, size_expr, bit32) = self.operands(ptr, size);
         let off = access.off.wrapping_add(ptr.var_off.value as i32);
         let left = access.high.wrapping_sub(off) as i64 as u64;
@@ -226,12 +232,18 @@ impl Bcf {
         self.refine_cond = Some(cond);
         size.umax_value = left;
         size.umin_value = size.umin_value.min(left);
-        size.bounds_sync();
+        size.bounds_sync(features);
         Ok(())
     }
 
     /// A variable pointer and a constant size: the pointer's variable part lies where the access fits.
-    fn refine_ptr(&mut self, access: &MemAccess, ptr: &mut RegState, size: &RegState) -> Result<()> {
+    fn refine_ptr(
+        &mut self,
+        features: Features,
+        access: &MemAccess,
+        ptr: &mut RegState,
+        size: &RegState,
+    ) -> Result<()> {
         let (off_expr, _, bit32) = self.operands(ptr, size);
         let off_expr = off_expr.ok_or(Errno::EFAULT)?;
         let bytes = size.var_off.value as u32 as i64;
@@ -248,13 +260,19 @@ impl Bcf {
         if max_off.wrapping_add(bytes) > access.high.into() {
             ptr.smax_value = last;
         }
-        ptr.bounds_sync();
+        ptr.bounds_sync(features);
         Ok(())
     }
 
     /// Both are variable: their sum lies within the memory. Which of them is too coarse is not known, so the access as a whole is
     /// remembered.
-    fn refine_range(&mut self, access: &MemAccess, mut ptr: RegState, size: RegState) -> Result<()> {
+    fn refine_range(
+        &mut self,
+        features: Features,
+        access: &MemAccess,
+        mut ptr: RegState,
+        size: RegState,
+    ) -> Result<()> {
         let Size::Reg(size_regno) = access.size else { return Err(Errno::EFAULT) };
         let (off_expr, size_expr, bit32) = self.operands(&ptr, &size);
         let (off_expr, size_expr) = (off_expr.ok_or(Errno::EFAULT)?, size_expr.ok_or(Errno::EFAULT)?);
@@ -270,7 +288,7 @@ impl Bcf {
         if ptr.smax_value.wrapping_add(off) > access.high.into() {
             ptr.smax_value = last;
         }
-        ptr.bounds_sync();
+        ptr.bounds_sync(features);
         let min_off = ptr.smin_value.wrapping_add(off);
         self.access_checked = Some(CheckedAccess {
             size_regno,

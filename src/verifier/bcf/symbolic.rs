@@ -198,10 +198,11 @@ impl Bcf {
         })
     }
 
-    /// The expressions are equal because they are made of the same words. Two variables are two values.
+    /// The expressions are equal because they are made of the same words. Two variables are two values, which the published kernel
+    /// does not know.
     fn same_value(&self, a: Expr, b: Expr) -> bool {
         let words = self.exprs.words_of(a);
-        a == b || words.len() > 1 && words == self.exprs.words_of(b)
+        a == b || words == self.exprs.words_of(b) && (words.len() > 1 || !self.options.auto)
     }
 }
 
@@ -297,7 +298,7 @@ impl Verifier {
             regs[dst as usize].bcf_expr = None;
             return Ok(());
         }
-        let fit = fit.for_op(op);
+        let fit = if bcf.options.auto { fit.for_op(op) } else { fit };
         let bit32 = alu32 || fit.u32 || fit.s32;
         let dst_expr = bcf.reg_expr(&mut regs[dst as usize], bit32)?;
         let src_expr = match src {

@@ -118,6 +118,7 @@ impl Verifier {
     ) -> std::result::Result<(), TrackError> {
         let Some(bcf) = &mut self.bcf else { return Err(TrackError::Failed) };
         if bcf.contradiction {
+            bcf.batch_end = bcf.exprs.len();
             return Err(TrackError::Unreachable);
         }
         if run.is_err() || !tracked.same_callsites(&self.cur_state) {

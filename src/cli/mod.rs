@@ -5,7 +5,7 @@ mod bcf;
 mod bench;
 mod diff;
 mod load;
-mod object;
+pub mod object;
 mod output;
 mod run;
 mod verify;

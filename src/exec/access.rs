@@ -88,7 +88,9 @@ impl Machine<'_> {
         let access = self.direct(insn.src_reg(), insn, false)?;
         let mut value = self.load(access, is_signed)?;
         if is_signed {
-            value.bits = alu::sign_extend(value.bits, insn.size_bytes() as u32 * 8);
+            let bits = insn.size_bytes() as i16 * 8;
+            value.term = self.terms.alu(BPF_MOV, bits, true, Value::default(), value);
+            value.bits = alu::sign_extend(value.bits, bits as u32);
         }
         self.set(insn.dst_reg(), value)
     }
@@ -130,7 +132,7 @@ impl Machine<'_> {
     /// Reads 1 to 8 bytes that were checked, asking for those that are not known.
     pub(super) fn read_memory(&mut self, id: RegionId, off: i64, size: u8) -> Exec<Value> {
         match self.region(id).read(off, size) {
-            Read::Known(value) => return Ok(value),
+            Read::Known(value) => return Ok(self.with_parts(id, off, size, value)),
             Read::Unknown => {
                 if self.read_constant(id, off, size) {
                     return self.read_memory(id, off, size);
@@ -156,8 +158,32 @@ impl Machine<'_> {
             }
         }
         match self.region(id).read(off, size) {
-            Read::Known(value) => Ok(value),
+            Read::Known(value) => Ok(self.with_parts(id, off, size, value)),
             _ => self.unsupported("memory that stays unknown"),
+        }
+    }
+
+    /// How a value depends on inputs that is read in other pieces than it was written in.
+    fn with_parts(&mut self, id: RegionId, off: i64, size: u8, value: Value) -> Value {
+        if value.term.is_some() || value.region.is_some() {
+            return value;
+        }
+        let mut sum = Value::scalar(0);
+        for (start, len, part) in self.region(id).parts(off, size) {
+            let part = Value { region: None, ..part };
+            let part = self.terms.with(BPF_AND, part, alu::truncate(u64::MAX, len.into()));
+            let part = if start < off {
+                self.terms.with(BPF_RSH, part, 8 * (off - start) as u64)
+            } else {
+                self.terms.with(BPF_LSH, part, 8 * (start - off) as u64)
+            };
+            let term = self.terms.alu(BPF_OR, 0, true, sum, part);
+            sum = Value { bits: sum.bits | part.bits, region: None, term };
+        }
+        let mask = alu::truncate(u64::MAX, size.into());
+        Value {
+            term: if sum.term.is_some() { self.terms.with(BPF_AND, sum, mask).term } else { None },
+            ..value
         }
     }
 
@@ -268,7 +294,8 @@ impl Machine<'_> {
             BPF_XOR => old.bits ^ src.bits,
             _ => return self.unknown_opcode(insn),
         };
-        self.store(access, Value { bits, region: None, answer: old.answer.or(src.answer) })?;
+        let term = self.terms.alu((insn.imm & !BPF_FETCH) as u8, 0, true, old, src);
+        self.store(access, Value { bits, region: None, term })?;
         if insn.imm & BPF_FETCH != 0 {
             self.set(insn.src_reg(), fetched)?;
         }
@@ -293,7 +320,7 @@ impl Machine<'_> {
         let bits = u64::from(next.imm as u32) << 32 | u64::from(insn.imm as u32);
         let value = match (insn.src_reg(), self.program.map_use(self.pc)) {
             (0, _) => Value::scalar(bits),
-            (BPF_PSEUDO_BTF_ID, _) => Value { bits, region: Some(KERNEL), answer: None },
+            (BPF_PSEUDO_BTF_ID, _) => Value { bits, region: Some(KERNEL), term: None },
             (BPF_PSEUDO_FUNC, _) => {
                 let start = (self.pc as i32).wrapping_add(insn.imm).wrapping_add(1) as u32;
                 let function = self.new_region(RegionKind::Function { start }, 0, 0)?;
@@ -333,9 +360,10 @@ impl Machine<'_> {
             }
         }
         let value = if linear {
-            let mut value = self.read_memory(packet, off, size as u8)?;
-            value.bits = value.bits.swap_bytes() >> (64 - 8 * size);
-            Value { region: None, ..value }
+            let value = self.read_memory(packet, off, size as u8)?;
+            let term =
+                if size == 1 { value.term } else { self.terms.end(BPF_ALU, BPF_TO_BE, 8 * size, value) };
+            Value { bits: value.bits.swap_bytes() >> (64 - 8 * size), region: None, term }
         } else {
             let origin = Origin::Return { insn: self.pc, nth: self.nth() };
             self.ask(origin, Range::of_size(size as u8))

@@ -1,5 +1,7 @@
 //! What loads from the context yield: numbers, the packet, sockets and other objects.
 
+use bpftwin_uapi::insn::BPF_ADD;
+
 use super::inputs::{Origin, Range};
 use super::machine::{Exec, Machine};
 use super::memory::{RegionId, RegionKind, Value};
@@ -33,7 +35,9 @@ impl Machine<'_> {
             }
             RegType::PTR_TO_PACKET_END => {
                 let packet = self.packet()?;
-                return Ok(self.pointer_to(packet, self.region(packet).end));
+                let start = Value { region: None, ..self.pointer_to(packet, 0) };
+                let term = self.terms.alu(BPF_ADD, 0, true, start, self.packet_size);
+                return Ok(Value { term, ..self.pointer_to(packet, self.region(packet).end) });
             }
             RegType::PTR_TO_PACKET_META => {
                 let packet = self.packet()?;
@@ -45,9 +49,13 @@ impl Machine<'_> {
         if let Some(&pointer) = self.ctx_pointers.get(&off) {
             return Ok(pointer);
         }
-        let mut pointer = Value::scalar(0);
-        let origin = Origin::Memory { region: RegionKind::Context, off, size };
-        if !reg_type.may_be_null() || self.ask(origin, Range::BOOL).bits != 0 {
+        let mut choice = Value::scalar(1);
+        if reg_type.may_be_null() {
+            let origin = Origin::Memory { region: RegionKind::Context, off, size };
+            choice = self.ask(origin, Range::BOOL);
+        }
+        let mut pointer = choice;
+        if choice.bits != 0 {
             pointer = match reg_type.base() {
                 RegType::PTR_TO_BTF_ID => self.kernel_object(),
                 RegType::PTR_TO_FLOW_KEYS => {
@@ -62,6 +70,7 @@ impl Machine<'_> {
                 }
                 _ => self.socket(reg_type)?,
             };
+            pointer.term = choice.term;
         }
         self.ctx_pointers.insert(off, pointer);
         Ok(pointer)
@@ -84,8 +93,9 @@ impl Machine<'_> {
             return Ok(packet);
         }
         let number = self.packets_before;
-        let size = self.ask(Origin::PacketSize { packet: number }, PACKET_SIZES).bits;
-        let packet = self.new_region(RegionKind::Packet { packet: number }, 0, size as i64)?;
+        self.packet_size = self.ask(Origin::PacketSize { packet: number }, PACKET_SIZES);
+        let end = self.packet_size.bits as i64;
+        let packet = self.new_region(RegionKind::Packet { packet: number }, 0, end)?;
         self.packet = Some(packet);
         Ok(packet)
     }

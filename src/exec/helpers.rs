@@ -210,8 +210,9 @@ impl Machine<'_> {
             }
             _ => {}
         }
-        if ret_type.may_be_null() && !self.choose_pointer() {
-            return Ok(Some(Value::scalar(0)));
+        let choice = if ret_type.may_be_null() { self.choose_pointer() } else { Value::scalar(1) };
+        if choice.bits == 0 {
+            return Ok(Some(choice));
         }
         let kind = RegionKind::Helper { insn: self.pc, nth: self.nth() };
         let pointer = match base {
@@ -233,7 +234,7 @@ impl Machine<'_> {
             RetType::RET_PTR_TO_BTF_ID | RetType::RET_PTR_TO_MEM_OR_BTF_ID => self.kernel_object(),
             _ => return self.unsupported(format!("what helper {} returns", helper.id.name())),
         };
-        Ok(Some(pointer))
+        Ok(Some(Value { term: choice.term, ..pointer }))
     }
 
     /// A tail call leaves the program, or fails and goes on. The program that follows returns to where this function would.

@@ -76,19 +76,11 @@ impl Range {
 pub trait Inputs {
     /// The value of `origin`, within `range`.
     fn value(&mut self, at: At, origin: Origin, range: Range) -> u64;
-
-    /// The program compares `value`, which comes from answer number `answer` (counted from zero in this run), unchanged or
-    /// by way of arithmetic, with `other`. Lets a source learn which values matter.
-    fn compared(&mut self, _at: At, _answer: u32, _value: u64, _other: u64) {}
 }
 
 impl<T: Inputs + ?Sized> Inputs for &mut T {
     fn value(&mut self, at: At, origin: Origin, range: Range) -> u64 {
         (**self).value(at, origin, range)
-    }
-
-    fn compared(&mut self, at: At, answer: u32, value: u64, other: u64) {
-        (**self).compared(at, answer, value, other);
     }
 }
 

@@ -13,6 +13,7 @@ use super::maps::Elements;
 use super::memory::{KERNEL, Region, RegionId, RegionKind, Value};
 use super::program::Program;
 use super::stop::{BadAccess, Stop, Wrong};
+use super::terms::{Change, Terms};
 use crate::verifier::prog::VerifierMap;
 
 pub(super) type Exec<T> = Result<T, Stop>;
@@ -29,6 +30,13 @@ const KERNEL_OBJECTS: u64 = 0xffff_f800_0000_0000;
 pub const TAKEN: u8 = 1;
 pub const NOT_TAKEN: u8 = 2;
 
+#[derive(Clone, Copy)]
+struct Comparison {
+    left: Value,
+    right: Value,
+    taken: bool,
+}
+
 /// One run of a program.
 pub struct Machine<'p> {
     pub(super) program: &'p Program,
@@ -39,15 +47,19 @@ pub struct Machine<'p> {
     steps: u64,
     executions: Vec<u32>,
     branches: Vec<u8>,
+    /// The last comparison of each jump that depends on inputs.
+    comparisons: FxHashMap<u32, Comparison>,
     stop: Option<Stop>,
     pub(super) regions: Vec<Region>,
     answers: u32,
+    pub(super) terms: Terms,
     pub(super) frames_made: u32,
     pub(super) context: RegionId,
     /// Pointers that the context has, by the offset of their field.
     pub(super) ctx_pointers: FxHashMap<i64, Value>,
     /// The packet as it is now, once the program has asked for it.
     pub(super) packet: Option<RegionId>,
+    pub(super) packet_size: Value,
     /// Offset of the packet's metadata, once the program has asked for it.
     pub(super) meta_start: Option<i64>,
     pub(super) packets_before: u32,
@@ -69,13 +81,16 @@ impl<'p> Machine<'p> {
             steps: 0,
             executions: vec![0; program.insns.len()],
             branches: vec![0; program.insns.len()],
+            comparisons: FxHashMap::default(),
             stop: None,
             regions: vec![Region::new(RegionKind::Kernel, 0, i64::MIN, i64::MAX)],
             answers: 0,
+            terms: Terms::default(),
             frames_made: 0,
             context: KERNEL,
             ctx_pointers: FxHashMap::default(),
             packet: None,
+            packet_size: Value::default(),
             meta_start: None,
             packets_before: 0,
             maps: program.maps.clone(),
@@ -125,6 +140,38 @@ impl<'p> Machine<'p> {
     pub fn place(&self, pointer: Value) -> Option<(RegionKind, i64)> {
         let region = self.regions.get(pointer.region?.0 as usize)?;
         Some((region.kind, pointer.bits.wrapping_sub(region.base) as i64))
+    }
+
+    /// Numbers of the answers that a value depends on, in order: the first question of the run is number 0.
+    pub fn answers_of(&self, value: Value) -> Vec<u32> {
+        value.term.map_or_else(Vec::new, |term| self.terms.answers_of(term))
+    }
+
+    /// Changes of answers that may make conditional jumps go the other way than they last did, each on its own.
+    pub fn flips(&self) -> Vec<(u32, Change)> {
+        let mut flips = Vec::new();
+        for (&jump, comparison) in &self.comparisons {
+            let Some(insn) = self.program.insns.get(jump as usize) else { continue };
+            let Comparison { left, right, taken } = *comparison;
+            let (op, is_jmp32) = (insn.op(), insn.class() == BPF_JMP32);
+            let goes = |left, right| alu::compare(op, is_jmp32, left, right);
+            for near in [0, 1, u64::MAX] {
+                let (new_left, new_right) = (right.bits.wrapping_add(near), left.bits.wrapping_add(near));
+                if let Some(term) = left.term.filter(|_| goes(new_left, right.bits) == Some(!taken)) {
+                    flips.push((jump, self.terms.solve(term, new_left)));
+                }
+                if let Some(term) = right.term.filter(|_| goes(left.bits, new_right) == Some(!taken)) {
+                    flips.push((jump, self.terms.solve(term, new_right)));
+                }
+            }
+            if op == BPF_JSET
+                && let Some(term) = left.term
+            {
+                let target = if taken { left.bits & !right.bits } else { left.bits | right.bits };
+                flips.push((jump, self.terms.solve(term, target)));
+            }
+        }
+        flips
     }
 
     /// How the run ended, once it has.
@@ -188,9 +235,9 @@ impl<'p> Machine<'p> {
     pub(super) fn ask(&mut self, origin: Origin, range: Range) -> Value {
         let at = self.at();
         let bits = range.clamp(self.inputs.value(at, origin, range));
-        let answer = self.answers;
+        let term = self.terms.answer(self.answers, bits);
         self.answers = self.answers.saturating_add(1);
-        Value { bits, region: None, answer: Some(answer) }
+        Value { bits, region: None, term }
     }
 
     fn at(&self) -> At {
@@ -256,7 +303,7 @@ impl<'p> Machine<'p> {
     }
 
     pub(super) fn pointer_to(&self, id: RegionId, off: i64) -> Value {
-        Value { bits: self.region(id).address(off), region: Some(id), answer: None }
+        Value { bits: self.region(id).address(off), region: Some(id), term: None }
     }
 
     /// Pointer to a kernel object of its own.
@@ -265,7 +312,7 @@ impl<'p> Machine<'p> {
         Value {
             bits: KERNEL_OBJECTS.wrapping_add(self.kernel_objects << 16),
             region: Some(KERNEL),
-            answer: None,
+            term: None,
         }
     }
 
@@ -281,7 +328,8 @@ impl<'p> Machine<'p> {
             let Some(bits) = alu::end(insn.class(), insn.src(), insn.imm, old.bits) else {
                 return self.unknown_opcode(insn);
             };
-            return self.set(dst, Value { bits, region: None, answer: old.answer });
+            let term = self.terms.end(insn.class(), insn.src(), insn.imm, old);
+            return self.set(dst, Value { bits, region: None, term });
         }
         let src = if op == BPF_NEG { Value::default() } else { self.operand(insn)? };
         let old = if op == BPF_MOV { Value::default() } else { self.reg(dst)? };
@@ -293,11 +341,8 @@ impl<'p> Machine<'p> {
             BPF_SUB => difference_region(old.region, src.region),
             _ => None,
         };
-        let answer = match (old.answer, src.answer) {
-            (Some(old), Some(src)) => Some(old.max(src)),
-            (old, src) => old.or(src),
-        };
-        self.set(dst, Value { bits, region: region.filter(|_| is64), answer })
+        let term = self.terms.alu(op, insn.off, is64, old, src);
+        self.set(dst, Value { bits, region: region.filter(|_| is64), term })
     }
 
     fn jump(&mut self, insn: Insn) -> Exec<()> {
@@ -320,12 +365,8 @@ impl<'p> Machine<'p> {
         let Some(taken) = alu::compare(insn.op(), is_jmp32, left.bits, right.bits) else {
             return self.unknown_opcode(insn);
         };
-        let cut = |bits| if is_jmp32 { alu::truncate(bits, 4) } else { bits };
-        for (value, other) in [(left, right), (right, left)] {
-            if let Some(answer) = value.answer {
-                let at = self.at();
-                self.inputs.compared(at, answer, cut(value.bits), cut(other.bits));
-            }
+        if left.term.is_some() || right.term.is_some() {
+            self.comparisons.insert(self.pc, Comparison { left, right, taken });
         }
         if let Some(branches) = self.branches.get_mut(self.pc as usize) {
             *branches |= if taken { TAKEN } else { NOT_TAKEN };

@@ -102,7 +102,7 @@ impl Machine<'_> {
         &mut self,
         number: u32,
         map: &VerifierMap,
-        mut key: Vec<u8>,
+        key: Vec<u8>,
         cpu: Option<u64>,
     ) -> Exec<Value> {
         if is_array(map.map_type) {
@@ -112,9 +112,16 @@ impl Machine<'_> {
             }
         }
         let always = cpu.is_none() && matches!(map.map_type, MapType::Array | MapType::PercpuArray);
-        if !always && !self.choose_pointer() {
-            return Ok(Value::scalar(0));
+        let choice = if always { Value::scalar(1) } else { self.choose_pointer() };
+        if choice.bits == 0 {
+            return Ok(choice);
         }
+        let pointer = self.found(number, map, key, cpu)?;
+        Ok(Value { term: choice.term, ..pointer })
+    }
+
+    /// What a lookup finds, where it finds something.
+    fn found(&mut self, number: u32, map: &VerifierMap, mut key: Vec<u8>, cpu: Option<u64>) -> Exec<Value> {
         if let Some(inner) = map.inner_map_meta.clone() {
             let key = (number, key.into_boxed_slice());
             let inner_number = match self.elements.inner.get(&key) {
@@ -144,10 +151,10 @@ impl Machine<'_> {
         Ok(self.pointer_to(value, 0))
     }
 
-    /// Whether the call returns a pointer, and not null.
-    pub(super) fn choose_pointer(&mut self) -> bool {
+    /// Whether the call returns a pointer (1) or null (0).
+    pub(super) fn choose_pointer(&mut self) -> Value {
         let origin = Origin::Return { insn: self.pc(), nth: self.nth() };
-        self.ask(origin, Range::BOOL).bits != 0
+        self.ask(origin, Range::BOOL)
     }
 
     /// The effect of a `bpf_map_update_elem` that succeeded.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use super::terms::TermId;
 use crate::verifier::prog::VerifierMap;
 
 /// What a region is; names it in origins and reports. The same in every run that takes the same path.
@@ -93,14 +94,14 @@ pub struct Value {
     pub bits: u64,
     /// Region that it is a pointer into, if it is one.
     pub region: Option<RegionId>,
-    /// Number of the answer that it was computed from, of the one that came last.
-    pub answer: Option<u32>,
+    /// How it was computed, if it depends on inputs; see [`Machine::answers_of`](super::Machine::answers_of).
+    pub term: Option<TermId>,
 }
 
 impl Value {
     /// A number.
     pub const fn scalar(bits: u64) -> Value {
-        Value { bits, region: None, answer: None }
+        Value { bits, region: None, term: None }
     }
 }
 
@@ -110,7 +111,7 @@ struct Tag {
     at: u8,
     size: u8,
     region: Option<RegionId>,
-    answer: Option<u32>,
+    term: Option<TermId>,
 }
 
 const CHUNK: i64 = 64;
@@ -215,12 +216,30 @@ impl Region {
         }
         let mut value = Value::scalar(bits);
         let (chunk, at) = (self.chunks.get(&off.div_euclid(CHUNK)), off.rem_euclid(CHUNK) as u8);
-        if let Some(tag) =
-            chunk.and_then(|chunk| chunk.tags.iter().find(|tag| tag.at == at && tag.size == size))
-        {
-            (value.region, value.answer) = (tag.region, tag.answer);
+        let whole = chunk.and_then(|chunk| chunk.tags.iter().find(|tag| tag.at == at && tag.size == size));
+        if let Some(tag) = whole {
+            (value.region, value.term) = (tag.region, tag.term);
         }
         Read::Known(value)
+    }
+
+    /// Values in memory that depend on inputs and have bytes in `[off, off + size)`, with their offset.
+    pub fn parts(&self, off: i64, size: u8) -> SmallVec<[(i64, u8, Value); 8]> {
+        let mut parts = SmallVec::new();
+        let end = off.saturating_add(size.into());
+        for index in off.saturating_sub(7).div_euclid(CHUNK)..=end.saturating_sub(1).div_euclid(CHUNK) {
+            let Some(chunk) = self.chunks.get(&index) else { continue };
+            for tag in chunk.tags.iter().filter(|tag| tag.term.is_some()) {
+                let start = index.wrapping_mul(CHUNK).wrapping_add(tag.at.into());
+                if start < end
+                    && start.saturating_add(tag.size.into()) > off
+                    && let Read::Known(value) = self.read(start, tag.size)
+                {
+                    parts.push((start, tag.size, value));
+                }
+            }
+        }
+        parts
     }
 
     /// Writes the low `size` bytes (1 to 8).
@@ -240,9 +259,9 @@ impl Region {
         }
         let at = off.rem_euclid(CHUNK) as u8;
         let region = value.region.filter(|_| size == 8);
-        let tagged = region.is_some() || value.answer.is_some();
+        let tagged = region.is_some() || value.term.is_some();
         if tagged && let Some(chunk) = self.chunks.get_mut(&off.div_euclid(CHUNK)) {
-            chunk.tags.push(Tag { at, size, region, answer: value.answer });
+            chunk.tags.push(Tag { at, size, region, term: value.term });
         }
     }
 
@@ -299,7 +318,7 @@ mod tests {
     #[test]
     fn pointers_survive_whole_and_not_in_part() {
         let mut region = stack();
-        let pointer = Value { bits: 0xffff_8880_1234_5678, region: Some(RegionId(3)), answer: Some(1) };
+        let pointer = Value { bits: 0xffff_8880_1234_5678, region: Some(RegionId(3)), term: None };
         region.write(-16, 8, pointer);
         assert_eq!(known(&region, -16, 8), pointer);
         assert_eq!(known(&region, -16, 4), Value::scalar(0x1234_5678));
@@ -311,7 +330,7 @@ mod tests {
     fn bytes_become_unknown_where_a_helper_writes() {
         let mut region = stack();
         for off in [-24, -16, -8] {
-            region.write(off, 8, Value { bits: 7, region: Some(RegionId(1)), answer: None });
+            region.write(off, 8, Value { bits: 7, region: Some(RegionId(1)), term: None });
         }
         region.fill(Fill { start: -20, end: -12, insn: 5, nth: 0, arg: 1 });
         assert!(matches!(region.read(-24, 8), Read::Partly(0x0f)));
@@ -328,7 +347,7 @@ mod tests {
     #[test]
     fn values_may_cross_chunks() {
         let mut region = stack();
-        region.write(60, 8, Value { bits: 0x0807_0605_0403_0201, region: None, answer: Some(4) });
+        region.write(60, 8, Value { bits: 0x0807_0605_0403_0201, region: Some(RegionId(4)), term: None });
         assert_eq!(known(&region, 60, 8).bits, 0x0807_0605_0403_0201);
         assert_eq!(known(&region, 64, 4).bits, 0x0807_0605);
         region.write(66, 1, Value::scalar(0xff));

@@ -41,6 +41,7 @@ mod program;
 mod random;
 mod search;
 mod stop;
+mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -51,3 +52,4 @@ pub use program::Program;
 pub use random::RandomInputs;
 pub use search::Search;
 pub use stop::{BadAccess, Stop, Wrong};
+pub use terms::{Change, TermId};

@@ -40,14 +40,6 @@ pub(super) fn interesting(program: &Program) -> Vec<u64> {
     values
 }
 
-/// A comparison of an answer with something.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wish {
-    pub answer: u32,
-    pub value: u64,
-    pub other: u64,
-}
-
 /// Random values from a seed: the same for the same seed and program, if the program asks in the same order.
 pub struct RandomInputs<'a> {
     rng: Rng,
@@ -56,8 +48,6 @@ pub struct RandomInputs<'a> {
     fixed: FxHashMap<Origin, u64>,
     /// Answers of the run, in order.
     pub(super) answers: Vec<(Origin, u64)>,
-    /// The last comparison of each jump.
-    pub(super) wishes: FxHashMap<u32, Wish>,
 }
 
 impl<'a> RandomInputs<'a> {
@@ -67,7 +57,7 @@ impl<'a> RandomInputs<'a> {
     }
 
     pub(super) fn with_fixed(rng: Rng, interesting: &'a [u64], fixed: FxHashMap<Origin, u64>) -> Self {
-        RandomInputs { rng, interesting, fixed, answers: Vec::new(), wishes: FxHashMap::default() }
+        RandomInputs { rng, interesting, fixed, answers: Vec::new() }
     }
 
     /// Answers of the run so far, in the order of the questions.
@@ -128,16 +118,12 @@ pub(super) fn fit(value: u64, range: Range) -> u64 {
 impl Inputs for RandomInputs<'_> {
     fn value(&mut self, _: At, origin: Origin, range: Range) -> u64 {
         let value = match self.fixed.get(&origin) {
-            Some(&value) => fit(value, range),
+            Some(&value) => value,
             None => self.draw(origin, range),
         };
         let value = origin.size().map_or(value, |size| truncate(value, size.into()));
         self.answers.push((origin, value));
         value
-    }
-
-    fn compared(&mut self, at: At, answer: u32, value: u64, other: u64) {
-        self.wishes.insert(at.insn, Wish { answer, value, other });
     }
 }
 

@@ -6,8 +6,9 @@ use rustc_hash::FxHashMap;
 use super::inputs::Origin;
 use super::machine::{Machine, NOT_TAKEN, TAKEN};
 use super::program::Program;
-use super::random::{RandomInputs, Rng, Wish, interesting};
+use super::random::{RandomInputs, Rng, interesting};
 use super::stop::Stop;
+use super::terms::Change;
 
 /// Runs that are kept.
 const MAX_POOL: usize = 512;
@@ -15,8 +16,8 @@ const MAX_POOL: usize = 512;
 /// A run that reached something new.
 struct Case {
     answers: Vec<(Origin, u64)>,
-    /// Comparison at each jump whose other way is worth trying.
-    wishes: Vec<(u32, Wish)>,
+    /// Changes of answers that may make a jump go the other way.
+    flips: Vec<(u32, Change)>,
 }
 
 /// Runs a program on many inputs.
@@ -27,6 +28,8 @@ pub struct Search<'p> {
     pool: Vec<Case>,
     executed: Vec<bool>,
     branches: Vec<u8>,
+    /// Instructions of the last run.
+    last: Vec<bool>,
 }
 
 impl<'p> Search<'p> {
@@ -39,12 +42,23 @@ impl<'p> Search<'p> {
             pool: Vec::new(),
             executed: vec![false; count],
             branches: vec![0; count],
+            last: vec![false; count],
         }
     }
 
     /// Instructions that some run reached.
     pub fn executed(&self) -> &[bool] {
         &self.executed
+    }
+
+    /// Ways in which each conditional jump went in some run, see [`Machine::branches`].
+    pub fn branches(&self) -> &[u8] {
+        &self.branches
+    }
+
+    /// Whether the last run reached the instruction.
+    pub fn reached_last(&self, insn: u32) -> bool {
+        self.last.get(insn as usize).is_some_and(|&reached| reached)
     }
 
     /// One run of at most `limit` instructions: how it ended, and the answers that it was given.
@@ -55,11 +69,12 @@ impl<'p> Search<'p> {
         let mut inputs = RandomInputs::with_fixed(Rng(seed), &interesting, fixed);
         let mut machine = Machine::new(self.program, &mut inputs);
         let stop = machine.run(limit);
-        let is_new = self.learn(&machine);
+        let is_new = self.learn(&machine) && self.pool.len() < MAX_POOL;
+        let flips = if is_new { machine.flips() } else { Vec::new() };
         drop(machine);
-        let RandomInputs { answers, wishes, .. } = inputs;
-        if is_new && self.pool.len() < MAX_POOL {
-            self.pool.push(Case { answers: answers.clone(), wishes: wishes.into_iter().collect() });
+        let RandomInputs { answers, .. } = inputs;
+        if is_new {
+            self.pool.push(Case { answers: answers.clone(), flips });
         }
         self.interesting = interesting;
         (stop, answers)
@@ -67,9 +82,11 @@ impl<'p> Search<'p> {
 
     fn learn(&mut self, machine: &Machine<'_>) -> bool {
         let mut is_new = false;
-        for (seen, &count) in self.executed.iter_mut().zip(machine.executions()) {
-            is_new |= count != 0 && !*seen;
-            *seen |= count != 0;
+        let executed = self.executed.iter_mut().zip(&mut self.last).zip(machine.executions());
+        for ((seen, last), &count) in executed {
+            *last = count != 0;
+            is_new |= *last && !*seen;
+            *seen |= *last;
         }
         for (seen, &ways) in self.branches.iter_mut().zip(machine.branches()) {
             is_new |= ways & !*seen != 0;
@@ -84,18 +101,23 @@ impl<'p> Search<'p> {
         }
         let case = &self.pool[self.rng.below(self.pool.len())];
         let mut fixed: FxHashMap<Origin, u64> = case.answers.iter().copied().collect();
-        let open = |&&(jump, _): &&(u32, Wish)| {
+        let open = |&&(jump, _): &&(u32, Change)| {
             self.branches.get(jump as usize).is_some_and(|&ways| ways != TAKEN | NOT_TAKEN)
         };
-        let open: Vec<&(u32, Wish)> = case.wishes.iter().filter(open).collect();
-        let wish = if open.is_empty() || self.rng.one_in(4) {
-            case.wishes.get(self.rng.below(case.wishes.len()))
+        let open: Vec<&(u32, Change)> = case.flips.iter().filter(open).collect();
+        let flip = if open.is_empty() || self.rng.one_in(4) {
+            case.flips.get(self.rng.below(case.flips.len()))
         } else {
             open.get(self.rng.below(open.len())).copied()
         };
-        let wish = wish.filter(|_| !self.rng.one_in(4));
-        match wish.and_then(|(_, wish)| Some((wish, case.answers.get(wish.answer as usize)?))) {
-            Some((wish, &(origin, old))) => _ = fixed.insert(origin, grant(&mut self.rng, *wish, old)),
+        match flip.filter(|_| !self.rng.one_in(4)) {
+            Some((_, change)) => {
+                for &(answer, bits) in change {
+                    if let Some(&(origin, _)) = case.answers.get(answer as usize) {
+                        fixed.insert(origin, bits);
+                    }
+                }
+            }
             None => {
                 // Some answers are drawn again.
                 for _ in 0..=self.rng.below(4) {
@@ -106,19 +128,5 @@ impl<'p> Search<'p> {
             }
         }
         fixed
-    }
-}
-
-/// An answer that makes what was compared equal, nearly, if it got there by additions, moves or byte swaps.
-fn grant(rng: &mut Rng, wish: Wish, old: u64) -> u64 {
-    let near = [0, 0, 1, u64::MAX][rng.below(4)];
-    let target = wish.other.wrapping_add(near);
-    match rng.below(6) {
-        0 => target,
-        1 => (target as u16).swap_bytes().into(),
-        2 => (target as u32).swap_bytes().into(),
-        // Bits that were cut off or masked stay as they are.
-        3 => old ^ wish.value ^ target,
-        _ => old.wrapping_add(target.wrapping_sub(wish.value)),
     }
 }

@@ -110,7 +110,7 @@ fn verify(kernel: &Arc<Kernel>, bcf: bool, mut load: ProgLoad) -> Result<Loaded,
         objects,
         btf_vmlinux: loader.btf_vmlinux,
         log_sink: bcf.then(|| Box::new(sink.clone()) as _),
-        bcf: bcf.then_some(Options { auto: true, whole_path: false }),
+        bcf: bcf.then_some(Options { auto: true, ..Options::default() }),
     };
     if !bcf {
         return Ok(Loaded { outcome: Box::new(bpf_check(input)), proofs: 0, refined: BTreeSet::new() });

@@ -36,7 +36,7 @@ impl Kernel {
         let file = self.file(fd).ok().flatten()?;
         Some(match &file.object {
             Object::Map(user_map) => mmap_map(self, user_map.map(), file.access, args, map),
-            Object::Prog(_) | Object::Btf(_) => Err(Errno::ENODEV),
+            Object::Prog(_) | Object::Btf(_) | Object::Bcf(_) => Err(Errno::ENODEV),
         })
     }
 
@@ -61,6 +61,7 @@ impl Kernel {
                 )
             }
             Object::Btf(btf) => writeln!(text, "btf_id:\t{}", btf.id()),
+            Object::Bcf(_) => Ok(()),
         };
         Some(text)
     }

@@ -4,6 +4,7 @@
 //! bpf(2) call on one. Objects are reference counted as in the kernel: descriptors, pins, and programs and maps that
 //! use them keep them alive, the id tables do not.
 
+pub mod bcf_file;
 pub mod caps;
 pub mod config;
 pub mod descriptors;
@@ -18,6 +19,7 @@ pub mod profile;
 pub mod raw;
 pub mod session;
 pub mod settings;
+pub(crate) mod stand_in;
 pub mod user_memory;
 mod view;
 
@@ -30,6 +32,7 @@ use bpftwin_uapi::Errno;
 
 use crate::btf::Btf;
 use crate::maps::{Map, UserMap};
+use bcf_file::BcfFile;
 use caps::{CapSet, Caps};
 use descriptors::{Access, Descriptors, File};
 use ids::{Id, IdTable};
@@ -224,6 +227,13 @@ impl Kernel {
         self.descriptors.open(Object::Btf(Arc::clone(btf)), Access::READ)
     }
 
+    /// A descriptor that owns a load which waits for a proof.
+    pub fn open_bcf(&self, file: Arc<BcfFile>) -> Result<i32, Errno> {
+        // They are large, and those that are closed are often not asked for again.
+        self.descriptors.sweep();
+        self.descriptors.open(Object::Bcf(file), Access::READ)
+    }
+
     /// The open file behind a descriptor: `EBADF` for no file, `None` for one that is not of this kernel.
     pub fn file(&self, fd: i32) -> Result<Option<Arc<File>>, Errno> {
         self.descriptors.get(fd)
@@ -255,6 +265,14 @@ impl Kernel {
     pub fn btf_by_fd(&self, fd: i32) -> Result<Arc<BtfObject>, Errno> {
         match self.file(fd)?.as_deref() {
             Some(File { object: Object::Btf(btf), .. }) => Ok(Arc::clone(btf)),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// The load behind a `bcf_fd`: `EBADF` for no file, `EINVAL` for another kind.
+    pub fn bcf_by_fd(&self, fd: i32) -> Result<Arc<BcfFile>, Errno> {
+        match self.file(fd)?.as_deref() {
+            Some(File { object: Object::Bcf(file), .. }) => Ok(Arc::clone(file)),
             _ => Err(Errno::EINVAL),
         }
     }

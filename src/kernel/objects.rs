@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bpftwin_uapi::Insn;
 use bpftwin_uapi::attr::BPF_OBJ_NAME_LEN;
 
+use super::bcf_file::BcfFile;
 use super::ids::Id;
 use crate::btf::Btf;
 use crate::maps::{Map, UserMap};
@@ -16,6 +17,8 @@ pub enum Object {
     Map(UserMap),
     Prog(Arc<Program>),
     Btf(Arc<BtfObject>),
+    /// A load that waits for a proof.
+    Bcf(Arc<BcfFile>),
 }
 
 impl Object {
@@ -25,6 +28,7 @@ impl Object {
             Object::Map(_) => "anon_inode:bpf-map",
             Object::Prog(_) => "anon_inode:bpf-prog",
             Object::Btf(_) => "anon_inode:btf",
+            Object::Bcf(_) => "anon_inode:bcf",
         }
     }
 }

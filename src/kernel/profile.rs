@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
-use bpftwin_uapi::attr::ATTR_SIZE;
+use bpftwin_uapi::attr::{ATTR_SIZE, ATTR_SIZE_BCF};
 
 use super::config::KernelConfig;
 
@@ -57,6 +57,17 @@ impl FromStr for Series {
     }
 }
 
+/// Whether programs that BCF can save are saved: `BPFTWIN_BCF`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Bcf {
+    #[default]
+    Off,
+    /// The load's BCF attributes work, as on a kernel that has BCF.
+    Kernel,
+    /// Proved and accepted without the caller's doing.
+    Auto,
+}
+
 /// One emulated kernel: its series, features, and the facts of its configuration and machine that bpf(2) shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
@@ -67,6 +78,7 @@ pub struct Profile {
     pub config: KernelConfig,
     /// `sizeof(union bpf_attr)`.
     pub attr_size: usize,
+    pub bcf: Bcf,
     /// `num_possible_cpus()`: per-CPU values have one slot for each.
     pub possible_cpus: u32,
     /// `CONFIG_NR_CPUS`: bounds cpu maps.
@@ -98,6 +110,7 @@ impl Profile {
             release: format!("{major}.{minor}.0"),
             config: KernelConfig::default(),
             attr_size: ATTR_SIZE,
+            bcf: Bcf::Off,
             possible_cpus: possible_cpus(),
             nr_cpus: 256,
             numa_nodes: 1,
@@ -109,6 +122,12 @@ impl Profile {
             xdp_sockets: true,
             perf_events: true,
         }
+    }
+
+    /// The same kernel with or without BCF, which no released one has.
+    pub fn with_bcf(self, bcf: Bcf) -> Profile {
+        let attr_size = if bcf == Bcf::Kernel { ATTR_SIZE_BCF } else { ATTR_SIZE };
+        Profile { attr_size, bcf, ..self }
     }
 }
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use super::KernelSettings;
 use super::caps::Caps;
 use super::config::KernelConfig;
-use super::profile::{Profile, Series};
+use super::profile::{Bcf, Profile, Series};
 
 /// Where a kernel shows its own BTF.
 pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -55,17 +55,6 @@ pub enum Diagnostics {
     File(PathBuf),
 }
 
-/// Whether programs that BCF can save are saved: `BPFTWIN_BCF`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Bcf {
-    #[default]
-    Off,
-    /// The load's BCF attributes work.
-    Kernel,
-    /// Proved and accepted without the caller's doing.
-    Auto,
-}
-
 /// A setting that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct SettingError(String);
@@ -84,6 +73,7 @@ pub struct Settings {
     pub caps: Caps,
     pub btf: PathBuf,
     pub diagnostics: Diagnostics,
+    /// `BPFTWIN_BCF`.
     pub bcf: Bcf,
     /// `BPFTWIN_CHECK_LOG_LEVEL`: in check mode, compare at this level too.
     pub check_log_level: u32,
@@ -152,7 +142,7 @@ impl Settings {
 
     /// The emulated kernel that these settings ask for.
     pub fn kernel_settings(&self) -> KernelSettings {
-        let mut profile = Profile::new(self.series);
+        let mut profile = Profile::new(self.series).with_bcf(self.bcf);
         if let Some(release) =
             host_release().filter(|release| Series::of_release(release) == Some(self.series))
         {

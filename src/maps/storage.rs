@@ -8,7 +8,7 @@ use std::sync::{PoisonError, RwLock};
 use bpftwin_uapi::Errno;
 
 use super::Result;
-use crate::kernel::descriptors::move_high;
+use crate::kernel::stand_in::move_high;
 
 const PAGE: u64 = 4096;
 

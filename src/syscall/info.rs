@@ -27,6 +27,7 @@ pub(super) fn bpf_obj_get_info_by_fd(call: &Call<'_>) -> Result {
         Object::Prog(program) => bpf_prog_get_info_by_fd(call, &attr, program),
         Object::Map(map) => bpf_map_get_info_by_fd(call, &attr, map.map()),
         Object::Btf(btf) => btf_get_info_by_fd(call, &attr, btf),
+        Object::Bcf(_) => Err(Errno::EINVAL),
     }
 }
 

@@ -109,7 +109,11 @@ fn dispatch(call: &Call<'_>) -> Result {
 impl Call<'_> {
     /// `CHECK_ATTR`: no byte behind the command's last field is set.
     pub fn check_attr(&self) -> Result<()> {
-        let end = attr::last_field_end(self.cmd);
+        let end = match self.cmd {
+            // Where there is no BCF its fields are behind the end of the union.
+            Cmd::ProgLoad => attr::PROG_LOAD_LAST_FIELD_END_BCF,
+            cmd => attr::last_field_end(cmd),
+        };
         if self.attr[end..].iter().any(|&byte| byte != 0) { Err(Errno::EINVAL) } else { Ok(()) }
     }
 

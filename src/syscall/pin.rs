@@ -25,7 +25,7 @@ pub(super) fn bpf_obj_pin(call: &Call<'_>) -> Result {
     let dir_fd = path_fd(&attr)?;
     // bpf_fd_probe_obj(): maps, programs and links can be pinned.
     let file = call.kernel.file(attr.bpf_fd as i32)?.ok_or(Errno::EINVAL)?;
-    if let Object::Btf(_) = file.object {
+    if let Object::Btf(_) | Object::Bcf(_) = file.object {
         return Err(Errno::EINVAL);
     }
     let given = getname(call, attr.pathname)?;
@@ -59,7 +59,7 @@ pub(super) fn bpf_obj_get(call: &Call<'_>) -> Result {
     match &object {
         Object::Map(map) => call.kernel.open_map(map.map(), access),
         Object::Prog(program) => call.kernel.open_program(program),
-        Object::Btf(_) => Err(Errno::EACCES),
+        Object::Btf(_) | Object::Bcf(_) => Err(Errno::EACCES),
     }
 }
 

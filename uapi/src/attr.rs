@@ -402,7 +402,8 @@ pub fn part<T: Pod>(attr: &[u8; ATTR_SIZE_BCF]) -> T {
 }
 
 /// Offset behind the last field that a command knows: behind `<CMD>_LAST_FIELD` of the kernel's
-/// `kernel/bpf/syscall.c`. Non-zero bytes from here on are `EINVAL`.
+/// `kernel/bpf/syscall.c`. Non-zero bytes from here on are `EINVAL`. For `BPF_PROG_LOAD` see also
+/// [`PROG_LOAD_LAST_FIELD_END_BCF`].
 pub const fn last_field_end(cmd: Cmd) -> usize {
     match cmd {
         Cmd::MapCreate => 92,

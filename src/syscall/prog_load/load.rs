@@ -4,18 +4,21 @@ use std::mem::offset_of;
 use std::sync::Arc;
 
 use bpftwin_uapi::Errno;
-use bpftwin_uapi::attr::{BPF_OBJ_NAME_LEN, ProgLoad};
+use bpftwin_uapi::attr::{BCF_F_PROOF_PROVIDED, BPF_OBJ_NAME_LEN, ProgLoad};
 use bpftwin_uapi::insn::{BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE};
 
 use super::subprogs::{number_subprogs, tag_of};
-use super::{Loader, prepare};
+use super::{Loader, bcf, prepare};
 use crate::kernel::KernelObjects;
+use crate::kernel::bcf_file::Load;
 use crate::kernel::objects::{LoadedProgram, MapRef};
+use crate::kernel::profile::Bcf;
 use crate::maps::Map;
 use crate::maps::owner::MapOwner;
 use crate::progs::maps::map_type_contains_progs;
 use crate::syscall::{Call, Result};
-use crate::verifier::bpf_check;
+use crate::verifier::bcf::{Options, Step};
+use crate::verifier::bpf_check_bcf;
 use crate::verifier::input::{CheckInput, Outcome};
 use crate::verifier::log::{LogSink, UserLogSink};
 use crate::verifier::prog::Objects;
@@ -23,7 +26,11 @@ use crate::verifier::prog::Objects;
 /// `bpf_prog_load`
 pub(in crate::syscall) fn bpf_prog_load(call: &Call<'_>) -> Result {
     let attr: ProgLoad = call.part()?;
-    let objects = Arc::new(KernelObjects::new(Arc::clone(call.kernel), Arc::clone(call.memory)));
+    bcf::check_attrs(&attr)?;
+    if attr.bcf_flags & BCF_F_PROOF_PROVIDED != 0 {
+        return bcf::resume(call, &attr);
+    }
+    let objects = Arc::new(KernelObjects::new(call.kernel, Arc::clone(call.memory)));
     let loader = Loader {
         cap_bpf: call.caps.bpf(),
         cap_perfmon: call.caps.perfmon(),
@@ -42,25 +49,43 @@ pub(in crate::syscall) fn bpf_prog_load(call: &Call<'_>) -> Result {
         Some(what) => call.not_emulated(&what),
         None => refusal.errno,
     })?;
-    let load_time = boot_time();
+    // SAFETY: getuid has no preconditions.
+    let created_by_uid = unsafe { libc::getuid() };
+    let load = Load { attr, objects: Arc::clone(&objects), load_time: boot_time(), created_by_uid };
 
     let log_sink = UserLogSink { memory: Arc::clone(call.memory), address: attr.log_buf };
-    let outcome = bpf_check(CheckInput {
+    let step = bpf_check_bcf(CheckInput {
         prog,
         attr,
-        objects: Arc::clone(&objects) as Arc<dyn Objects>,
+        objects,
         btf_vmlinux: loader.btf_vmlinux,
         log_sink: (attr.log_buf != 0).then(|| Box::new(log_sink) as Box<dyn LogSink>),
-        bcf: None,
+        bcf: bcf_options(call.kernel.profile().bcf, &attr),
     });
+    match step {
+        Step::Done(outcome) => finish(call, load, *outcome),
+        Step::Requested(verification) => bcf::request(call, load, verification),
+    }
+}
+
+/// Whether rejected accesses become conditions, and for whom.
+fn bcf_options(bcf: Bcf, attr: &ProgLoad) -> Option<Options> {
+    match bcf {
+        Bcf::Kernel => (attr.bcf_buf_size != 0).then(Options::default),
+        Bcf::Off | Bcf::Auto => None,
+    }
+}
+
+/// What follows verification: the caller's attributes, the program, and its descriptor.
+pub(super) fn finish(call: &Call<'_>, load: Load, outcome: Outcome) -> Result {
     write_back(call, &outcome)?;
     if let Err(errno) = outcome.result {
         return Err(outcome.not_emulated.as_deref().map_or(errno, |what| call.not_emulated(what)));
     }
-    let used_maps = outcome.used_maps.iter().map(|map| objects.map(map.identity));
+    let used_maps = outcome.used_maps.iter().map(|map| load.objects.map(map.identity));
     let used_maps: Vec<Arc<Map>> = used_maps.collect::<Option<_>>().ok_or(Errno::EFAULT)?;
     bpf_check_tail_call(&outcome, &used_maps)?;
-    call.kernel.publish_program(loaded_program(call, &attr, outcome, used_maps, load_time))
+    call.kernel.publish_program(loaded_program(call, &load, outcome, used_maps))
 }
 
 /// What verification stores in the caller's attributes. A fault hides its result.
@@ -95,22 +120,15 @@ fn bpf_check_tail_call(outcome: &Outcome, used_maps: &[Arc<Map>]) -> Result<()> 
     Ok(())
 }
 
-fn loaded_program(
-    call: &Call<'_>,
-    attr: &ProgLoad,
-    outcome: Outcome,
-    used_maps: Vec<Arc<Map>>,
-    load_time: u64,
-) -> LoadedProgram {
+fn loaded_program(call: &Call<'_>, load: &Load, outcome: Outcome, used_maps: Vec<Arc<Map>>) -> LoadedProgram {
     let Outcome { mut prog, stats, map_uses, subprog_starts, func_info, line_info, .. } = outcome;
     let func_tags = number_subprogs(&mut prog.insns, &subprog_starts);
     let object_of = |btf: &Arc<crate::btf::Btf>| call.kernel.btfs().get(btf.id());
     LoadedProgram {
-        name: padded_name(attr),
+        name: padded_name(&load.attr),
         tag: tag_of(&prog.digest),
-        load_time,
-        // SAFETY: getuid has no preconditions.
-        created_by_uid: unsafe { libc::getuid() },
+        load_time: load.load_time,
+        created_by_uid: load.created_by_uid,
         verified_insns: stats.insn_processed,
         used_maps,
         map_refs: map_uses

@@ -87,6 +87,9 @@ pub fn prepare(attr: &ProgLoad, loader: &Loader) -> Result<Prog, Refusal> {
             Err(errno) => return Err(errno.into()),
         }
     }
+    if attr.bcf_buf != 0 && !loader.cap_bpf {
+        return Err(Errno::EPERM.into());
+    }
     check_privileges(attr, prog_type, loader)?;
 
     let target = attach_target(attr, loader)?;

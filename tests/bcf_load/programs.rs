@@ -1,0 +1,64 @@
+//! Programs that are safe, and that bounds alone cannot show to be.
+
+use bpftwin_uapi::insn::*;
+use bpftwin_uapi::{HelperId, Insn};
+
+pub fn mov_reg(dst: u8, src: u8) -> Insn {
+    Insn::new(BPF_ALU64 | BPF_MOV | BPF_X, dst, src, 0, 0)
+}
+
+pub fn mov_imm(dst: u8, imm: i32) -> Insn {
+    Insn::new(BPF_ALU64 | BPF_MOV | BPF_K, dst, 0, 0, imm)
+}
+
+fn alu_reg(op: u8, dst: u8, src: u8) -> Insn {
+    Insn::new(BPF_ALU64 | op | BPF_X, dst, src, 0, 0)
+}
+
+fn alu_imm(op: u8, dst: u8, imm: i32) -> Insn {
+    Insn::new(BPF_ALU64 | op | BPF_K, dst, 0, 0, imm)
+}
+
+fn jump_imm(op: u8, dst: u8, imm: i32, off: i16) -> Insn {
+    Insn::new(BPF_JMP | op | BPF_K, dst, 0, off, imm)
+}
+
+fn call(helper: HelperId) -> Insn {
+    Insn::new(BPF_JMP | BPF_CALL, 0, 0, 0, helper as i32)
+}
+
+pub fn exit() -> Insn {
+    Insn::new(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
+}
+
+/// A byte that is at most nine, which only its half is compared with, and the byte of the stack at that place.
+pub fn halved() -> Vec<Insn> {
+    let mut insns = byte_of_the_stack();
+    insns.extend([mov_imm(0, 0), exit()]);
+    insns
+}
+
+/// The same twice: two conditions, one after the other; with instructions between that make the second larger.
+pub fn halved_twice(between: usize) -> Vec<Insn> {
+    let mut insns = byte_of_the_stack();
+    insns.push(call(HelperId::GetPrandomU32));
+    insns.extend((0..between).map(|_| Insn::new(BPF_ALU | BPF_XOR | BPF_K, 0, 0, 0, 5)));
+    insns.extend(&byte_of_the_stack()[1..]);
+    insns.extend([mov_imm(0, 0), exit()]);
+    insns
+}
+
+fn byte_of_the_stack() -> Vec<Insn> {
+    vec![
+        call(HelperId::GetPrandomU32),
+        Insn::new(BPF_ALU | BPF_MOV | BPF_X, 0, 0, 0, 0),
+        Insn::new(BPF_ALU | BPF_AND | BPF_K, 0, 0, 0, 255),
+        Insn::new(BPF_ALU | BPF_MOV | BPF_X, 1, 0, 0, 0),
+        mov_reg(2, 10),
+        alu_imm(BPF_ADD, 2, -16),
+        alu_reg(BPF_ADD, 2, 0),
+        alu_imm(BPF_RSH, 1, 1),
+        jump_imm(BPF_JGT, 1, 4, 1),
+        Insn::new(BPF_LDX | BPF_MEM | BPF_B, 0, 2, 0, 0),
+    ]
+}

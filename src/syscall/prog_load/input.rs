@@ -40,7 +40,7 @@ pub fn check_input(
     log: VecSink,
     bcf: Option<bcf::Options>,
 ) -> Result<CheckInput, Refusal> {
-    let objects: Arc<dyn Objects> = Arc::new(KernelObjects::new(Arc::clone(kernel), Arc::clone(memory)));
+    let objects: Arc<dyn Objects> = Arc::new(KernelObjects::new(kernel, Arc::clone(memory)));
     let loader = Loader::on(kernel, kernel.caps(), Arc::clone(&objects), attr.attach_btf_id != 0);
     let prog = prepare(attr, &loader)?;
     // Any address but null: the sink is ours.

@@ -21,7 +21,6 @@ use crate::verifier::bcf::{Options, Step};
 use crate::verifier::bpf_check_bcf;
 use crate::verifier::input::{CheckInput, Outcome};
 use crate::verifier::log::{LogSink, UserLogSink};
-use crate::verifier::prog::Objects;
 
 /// `bpf_prog_load`
 pub(in crate::syscall) fn bpf_prog_load(call: &Call<'_>) -> Result {
@@ -31,20 +30,7 @@ pub(in crate::syscall) fn bpf_prog_load(call: &Call<'_>) -> Result {
         return bcf::resume(call, &attr);
     }
     let objects = Arc::new(KernelObjects::new(call.kernel, Arc::clone(call.memory)));
-    let loader = Loader {
-        cap_bpf: call.caps.bpf(),
-        cap_perfmon: call.caps.perfmon(),
-        cap_net_admin: call.caps.net_admin(),
-        cap_sys_admin: call.caps.sys_admin(),
-        unprivileged_bpf_disabled: call.kernel.unprivileged_bpf_disabled() != 0,
-        objects: Arc::clone(&objects) as Arc<dyn Objects>,
-        btf_vmlinux: if attr.attach_btf_id != 0 {
-            call.kernel.needed_btf_vmlinux()
-        } else {
-            call.kernel.btf_vmlinux()
-        },
-        config: Arc::new(call.kernel.profile().config.clone()),
-    };
+    let loader = Loader::on(call.kernel, call.caps, objects.clone(), attr.attach_btf_id != 0);
     let prog = prepare(&attr, &loader).map_err(|refusal| match refusal.not_emulated {
         Some(what) => call.not_emulated(&what),
         None => refusal.errno,

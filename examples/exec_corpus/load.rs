@@ -87,7 +87,7 @@ impl Loader {
 }
 
 fn verify(kernel: &Arc<Kernel>, bcf: bool, mut load: ProgLoad) -> Result<Loaded, String> {
-    let objects: Arc<dyn Objects> = Arc::new(KernelObjects::new(Arc::clone(kernel), Arc::new(OwnMemory)));
+    let objects: Arc<dyn Objects> = Arc::new(KernelObjects::new(kernel, Arc::new(OwnMemory)));
     let loader = prog_load::Loader {
         cap_bpf: true,
         cap_perfmon: true,

@@ -3,7 +3,10 @@
 
 #[path = "../client/mod.rs"]
 mod client;
+mod descriptors;
+mod hostile;
 mod measured;
+mod patched_client;
 mod programs;
 
 use std::time::Duration;

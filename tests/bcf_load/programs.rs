@@ -62,3 +62,52 @@ fn byte_of_the_stack() -> Vec<Insn> {
         Insn::new(BPF_LDX | BPF_MEM | BPF_B, 0, 2, 0, 0),
     ]
 }
+/// The same byte as the size of what a helper stores on the stack.
+pub fn size_of_argument() -> Vec<Insn> {
+    vec![
+        call(HelperId::GetPrandomU32),
+        alu_imm(BPF_AND, 0, 63),
+        mov_reg(2, 0),
+        mov_reg(1, 0),
+        alu_imm(BPF_RSH, 1, 2),
+        jump_imm(BPF_JGT, 1, 3, 4),
+        mov_reg(1, 10),
+        alu_imm(BPF_ADD, 1, -16),
+        mov_imm(3, 0),
+        call(HelperId::ProbeReadKernel),
+        mov_imm(0, 0),
+        exit(),
+    ]
+}
+
+/// What is left of a map's value of 64 bytes behind a variable place in it: pointer and size are bounded together only.
+pub fn rest_of_value(map: i32) -> Vec<Insn> {
+    vec![
+        Insn::new(BPF_ST | BPF_MEM | BPF_W, 10, 0, -4, 0),
+        mov_reg(2, 10),
+        alu_imm(BPF_ADD, 2, -4),
+        Insn::new(BPF_LD | BPF_IMM | BPF_DW, 1, BPF_PSEUDO_MAP_FD, 0, map),
+        Insn::default(),
+        call(HelperId::MapLookupElem),
+        jump_imm(BPF_JEQ, 0, 0, 10),
+        mov_reg(6, 0),
+        call(HelperId::GetPrandomU32),
+        alu_imm(BPF_AND, 0, 31),
+        mov_imm(2, 64),
+        alu_reg(BPF_SUB, 2, 0),
+        mov_reg(1, 6),
+        alu_reg(BPF_ADD, 1, 0),
+        mov_imm(3, 0),
+        call(HelperId::ProbeReadKernel),
+        mov_imm(0, 0),
+        mov_imm(0, 0),
+        exit(),
+    ]
+}
+
+/// The same byte as an index that is really too large: its half may be eight.
+pub fn out_of_bounds() -> Vec<Insn> {
+    let mut insns = halved();
+    insns[8].imm = 8;
+    insns
+}

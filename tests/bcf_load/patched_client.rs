@@ -1,0 +1,85 @@
+//! A client as the patched libbpf is one: it asks for requests with every load, has them proved by a command, and goes on until it
+//! has a program.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::client::{close, text, under_shim};
+use crate::descriptors::map_of_64;
+use crate::programs::{halved, halved_twice, out_of_bounds, rest_of_value, size_of_argument};
+use crate::{Load, WITH_BCF};
+
+/// What libbpf's prover callback does: the request in the load's buffer becomes a proof, or there is none.
+fn prove(load: &mut Load, dir: &Path) -> bool {
+    let (request, proof) = (dir.join("request"), dir.join("proof"));
+    let words = &load.buf[..load.attr.bcf_buf_true_size as usize / 4];
+    std::fs::write(&request, bytemuck::cast_slice::<u32, u8>(words)).unwrap();
+    let command = std::env::var_os("BPFTWIN_TEST_COMMAND").unwrap_or(env!("CARGO_BIN_EXE_bpftwin").into());
+    let mut command = Command::new(command);
+    command.env_remove("LD_PRELOAD").args(["bcf", "prove", "--json", "--output"]).arg(&proof).arg(&request);
+    let output = command.output().unwrap();
+    match output.status.code() {
+        Some(0) => {}
+        Some(1) => return false,
+        _ => panic!("{}", text(&output)),
+    }
+    let row: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let flags = match row["condition"].as_str() {
+        Some("path") => 4,
+        Some("refine") => 0,
+        _ => panic!("{row}"),
+    };
+    let proof = std::fs::read(proof).unwrap();
+    load.set_proof(flags, &bpftwin::bcf::checker::words_of(&proof).unwrap());
+    true
+}
+
+/// libbpf's loop: the last answer, and the requests that were proved.
+fn load_with_prover(load: &mut Load) -> (Result<i32, i32>, u32) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut answer = load.call();
+    let mut proved = 0;
+    while answer.is_err() && load.attr.bcf_flags & 1 != 0 {
+        if !prove(load, dir.path()) {
+            break;
+        }
+        proved += 1;
+        load.attr.bcf_flags |= 2;
+        answer = load.call();
+    }
+    (answer, proved)
+}
+
+#[test]
+fn safe_programs_are_loaded() {
+    under_shim("patched_client::safe_programs_are_loaded", WITH_BCF, || {
+        let map = map_of_64();
+        let programs = [
+            ("halved", halved(), 1),
+            ("twice", halved_twice(0), 2),
+            ("size", size_of_argument(), 1),
+            ("rest", rest_of_value(map), 1),
+        ];
+        for (name, insns, requests) in programs {
+            let mut plain = Load::plain(insns.clone());
+            assert!(plain.call().is_err(), "{name} needs no proof");
+            let mut load = Load::new(insns);
+            let (answer, proved) = load_with_prover(&mut load);
+            let fd = answer
+                .unwrap_or_else(|errno| panic!("{name}: {errno}, {proved} proved: {}", load.log_text()));
+            assert_eq!(proved, requests, "{name}");
+            close(fd);
+            close(load.attr.bcf_fd as i32);
+        }
+    });
+}
+
+#[test]
+fn a_bug_is_not_proved() {
+    under_shim("patched_client::a_bug_is_not_proved", WITH_BCF, || {
+        let mut load = Load::new(out_of_bounds());
+        assert_eq!(load_with_prover(&mut load), (Err(libc::EINVAL), 0));
+        assert!(load.log_text().ends_with("bcf requested, try to refine R2 access\n"));
+        close(load.attr.bcf_fd as i32);
+    });
+}

@@ -4,6 +4,7 @@
 //! it. [`expr`] holds terms, [`proof`] reads proofs and [`request`] conditions, both from untrusted bytes; [`eval`] gives terms their
 //! meaning; [`checker`] checks a proof step by step.
 
+pub mod answers;
 pub mod checker;
 pub mod eval;
 pub mod expr;

@@ -32,6 +32,7 @@ use bpftwin_uapi::Errno;
 
 use crate::btf::Btf;
 use crate::maps::{Map, UserMap};
+use crate::syscall::prog_load::auto::{Prover, Report};
 use bcf_file::BcfFile;
 use caps::{CapSet, Caps};
 use descriptors::{Access, Descriptors, File};
@@ -55,6 +56,8 @@ pub struct KernelSettings {
     pub vmlinux_btf: Option<PathBuf>,
     /// Nothing is said on standard error: the caller asks by [`Kernel::take_not_emulated`].
     pub quiet: bool,
+    /// Saves programs with proofs of its own.
+    pub prover: Option<Arc<Prover>>,
 }
 
 impl Default for KernelSettings {
@@ -65,6 +68,7 @@ impl Default for KernelSettings {
             unprivileged_bpf_disabled: 2,
             vmlinux_btf: Some(PathBuf::from("/sys/kernel/btf/vmlinux")),
             quiet: false,
+            prover: None,
         }
     }
 }
@@ -86,6 +90,8 @@ pub struct Kernel {
     reported: Mutex<BTreeSet<String>>,
     last_not_emulated: Mutex<Option<String>>,
     quiet: bool,
+    prover: Option<Arc<Prover>>,
+    last_bcf: Mutex<Option<Report>>,
 }
 
 /// Why the kernel's own BTF is not there.
@@ -116,6 +122,8 @@ impl Kernel {
             reported: Mutex::new(BTreeSet::new()),
             last_not_emulated: Mutex::new(None),
             quiet: settings.quiet,
+            prover: settings.prover,
+            last_bcf: Mutex::default(),
         }
     }
 
@@ -309,6 +317,21 @@ impl Kernel {
     /// The last thing that was asked for and is not emulated, which is forgotten.
     pub fn take_not_emulated(&self) -> Option<String> {
         self.last_not_emulated.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Who proves what callers do not.
+    pub fn prover(&self) -> Option<&Prover> {
+        self.prover.as_deref()
+    }
+
+    /// Notes what BCF did in a load.
+    pub(crate) fn note_bcf(&self, report: Report) {
+        *self.last_bcf.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+    }
+
+    /// What BCF did in the last load that it could help, which is forgotten.
+    pub fn take_bcf(&self) -> Option<Report> {
+        self.last_bcf.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The answer to what is not emulated: says so on standard error, once for each `what`.

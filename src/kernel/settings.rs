@@ -2,13 +2,18 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::KernelSettings;
 use super::caps::Caps;
 use super::config::KernelConfig;
 use super::profile::{Bcf, Profile, Series};
+use crate::syscall::prog_load::auto::{Conditions, Limits, Prover};
 
 /// Where a kernel shows its own BTF.
 pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -55,6 +60,25 @@ pub enum Diagnostics {
     File(PathBuf),
 }
 
+impl Diagnostics {
+    /// Writes a report in one piece, so that those of several processes do not mix. Where the file cannot be written it goes to standard
+    /// error.
+    pub fn write(&self, text: &str) {
+        match self {
+            Diagnostics::Off => return,
+            Diagnostics::Stderr => {}
+            Diagnostics::File(path) => {
+                if let Ok(mut file) = OpenOptions::new().create(true).append(true).open(path)
+                    && file.write_all(text.as_bytes()).is_ok()
+                {
+                    return;
+                }
+            }
+        }
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    }
+}
+
 /// A setting that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct SettingError(String);
@@ -75,6 +99,9 @@ pub struct Settings {
     pub diagnostics: Diagnostics,
     /// `BPFTWIN_BCF`.
     pub bcf: Bcf,
+    /// `BPFTWIN_BCF_TIMEOUT` and `BPFTWIN_BCF_LOAD_TIMEOUT` in seconds, `BPFTWIN_BCF_ROUNDS`, `BPFTWIN_BCF_MEMORY` in MiB: how far
+    /// [`Bcf::Auto`] goes.
+    pub bcf_limits: Limits,
     /// `BPFTWIN_CHECK_LOG_LEVEL`: in check mode, compare at this level too.
     pub check_log_level: u32,
     /// `BPFTWIN_DUMP`: folder for the programs that diverge in check mode.
@@ -90,6 +117,7 @@ impl Default for Settings {
             btf: PathBuf::from(VMLINUX_BTF),
             diagnostics: Diagnostics::default(),
             bcf: Bcf::default(),
+            bcf_limits: Limits::default(),
             check_log_level: 0,
             dump: None,
         }
@@ -131,10 +159,30 @@ impl Settings {
             Some("auto") => Bcf::Auto,
             Some(other) => return Err(SettingError(format!("BPFTWIN_BCF: unknown value \"{other}\""))),
         };
-        if let Some(level) = text("BPFTWIN_CHECK_LOG_LEVEL").filter(|level| !level.is_empty()) {
-            settings.check_log_level = level
-                .parse()
-                .map_err(|_| SettingError(format!("BPFTWIN_CHECK_LOG_LEVEL: \"{level}\" is not a number")))?;
+        let limits = &mut settings.bcf_limits;
+        for (name, time) in [
+            ("BPFTWIN_BCF_TIMEOUT", &mut limits.condition),
+            ("BPFTWIN_BCF_LOAD_TIMEOUT", &mut limits.load),
+        ] {
+            if let Some(value) = text(name).filter(|value| !value.is_empty()) {
+                *time = seconds(&value).map_err(|error| named(name, error))?;
+            }
+        }
+        let number = |name: &str| {
+            let value = text(name).filter(|value| !value.is_empty());
+            let parse = |value: String| {
+                value.parse::<u32>().map_err(|_| named(name, format_args!("\"{value}\" is not a number")))
+            };
+            value.map(parse).transpose()
+        };
+        if let Some(rounds) = number("BPFTWIN_BCF_ROUNDS")? {
+            limits.rounds = rounds;
+        }
+        if let Some(memory) = number("BPFTWIN_BCF_MEMORY")? {
+            limits.memory = mebibytes(memory);
+        }
+        if let Some(level) = number("BPFTWIN_CHECK_LOG_LEVEL")? {
+            settings.check_log_level = level;
         }
         settings.dump = variable("BPFTWIN_DUMP").filter(|dump| !dump.is_empty()).map(PathBuf::from);
         Ok(settings)
@@ -157,8 +205,14 @@ impl Settings {
             profile,
             caps: self.caps,
             vmlinux_btf: Some(self.btf.clone()),
+            prover: (self.bcf == Bcf::Auto).then(|| Arc::new(self.prover())),
             ..KernelSettings::default()
         }
+    }
+
+    /// Who proves what callers do not.
+    pub fn prover(&self) -> Prover {
+        Prover::new(self.bcf_limits, Conditions::Sound, false, self.diagnostics.clone())
     }
 
     /// The BTF file, where it is another one than the running kernel's.
@@ -169,6 +223,23 @@ impl Settings {
 
 fn named(variable: &str, error: impl fmt::Display) -> SettingError {
     SettingError(format!("{variable}: {error}"))
+}
+
+/// A time in seconds, such as `0.5`.
+///
+/// # Errors
+/// What a time is.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    const MOST: f64 = 1e6;
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=MOST).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err(format!("expected a number of 0 to {MOST}")),
+    }
+}
+
+/// Bytes of this many MiB.
+pub fn mebibytes(number: u32) -> usize {
+    (number as usize).saturating_mul(1 << 20)
 }
 
 /// The series with this name: a number such as `6.18`, or `host`.
@@ -209,11 +280,17 @@ mod tests {
             ("BPFTWIN_KERNEL", "6.18"),
             ("BPFTWIN_LOG", "/tmp/log"),
             ("BPFTWIN_CHECK_LOG_LEVEL", "2"),
+            ("BPFTWIN_BCF", "auto"),
+            ("BPFTWIN_BCF_TIMEOUT", "0.5"),
+            ("BPFTWIN_BCF_ROUNDS", "7"),
         ])
         .unwrap();
         assert_eq!((read.mode, read.series, read.check_log_level), (Mode::Check, Series::V6_18, 2));
         assert_eq!(read.diagnostics, Diagnostics::File("/tmp/log".into()));
         assert_eq!(read.custom_btf(), None);
+        let limits = Limits { condition: Duration::from_millis(500), rounds: 7, ..Limits::default() };
+        assert_eq!((read.bcf, read.bcf_limits), (Bcf::Auto, limits));
+        assert!(read.kernel_settings().prover.is_some());
     }
 
     #[test]
@@ -221,5 +298,7 @@ mod tests {
         assert!(settings(&[("BPFTWIN_MODE", "guess")]).is_err());
         assert!(settings(&[("BPFTWIN_KERNEL", "2.4")]).is_err());
         assert!(settings(&[("BPFTWIN_CAPS", "cap_fly")]).is_err());
+        assert!(settings(&[("BPFTWIN_BCF_TIMEOUT", "-1")]).is_err());
+        assert!(settings(&[("BPFTWIN_BCF_MEMORY", "much")]).is_err());
     }
 }

@@ -1,8 +1,6 @@
 //! Check mode: a program load is verified by us, then by the real kernel, and the two answers are compared.
 
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -288,15 +286,12 @@ impl Checker {
         self.report(&text);
     }
 
-    /// Writes a report in one piece, so that those of several processes do not mix.
+    /// Reports are wanted: without a place for them they go to standard error.
     fn report(&self, text: &str) {
-        if let Diagnostics::File(path) = &self.settings.diagnostics
-            && let Ok(mut file) = OpenOptions::new().create(true).append(true).open(path)
-            && file.write_all(text.as_bytes()).is_ok()
-        {
-            return;
+        match &self.settings.diagnostics {
+            Diagnostics::Off => Diagnostics::Stderr.write(text),
+            place => place.write(text),
         }
-        let _ = std::io::stderr().lock().write_all(text.as_bytes());
     }
 
     /// Reports the counts of this process, where it made any loads.

@@ -191,6 +191,7 @@ impl Verifier {
             peak_states: self.peak_states,
             longest_mark_read: 0,
             verification_time: 0,
+            proof_check_time: self.bcf.as_ref().map_or(0, |bcf| bcf.check_time.as_nanos() as u64),
         }
     }
 

@@ -49,6 +49,8 @@ pub struct Stats {
     pub longest_mark_read: u32,
     /// Nanoseconds.
     pub verification_time: u64,
+    /// Nanoseconds of these that went into checking proofs.
+    pub proof_check_time: u64,
 }
 
 /// What `bpf_check` leaves.

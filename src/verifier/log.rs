@@ -44,6 +44,7 @@ pub trait LogSink: Send {
 }
 
 /// A log buffer in the memory of the calling program.
+#[derive(Clone)]
 pub struct UserLogSink {
     pub memory: Arc<dyn UserMemory + Send + Sync>,
     pub address: u64,

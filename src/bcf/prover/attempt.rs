@@ -254,6 +254,7 @@ impl Attempt {
         }
         match self.solve(&sat::Limits { effort: Duration::ZERO, ..search }) {
             Outcome::Sat(assignment) => self.model(&assignment),
+            Outcome::Unsat(first) if limits.effort.is_zero() => self.write(&first),
             // A smaller proof is looked for, but one there is.
             Outcome::Unsat(first) => match skeleton.smallest(atoms, &search, deadline) {
                 Verdict::Proved(words) => Verdict::Proved(words),

@@ -14,6 +14,7 @@ use crate::bcf::eval::Value;
 use crate::bcf::proof::Proof;
 use crate::bcf::prover::{Limits, Model, Verdict, prove};
 use crate::cli::{USAGE, output, usage_error, work};
+use crate::kernel::settings::{mebibytes, seconds};
 
 /// Exit status where the prover has no answer.
 const UNKNOWN: u8 = 3;
@@ -57,14 +58,6 @@ pub struct Prove {
     /// Requests proved at a time. Default: the number of CPUs.
     #[arg(long, value_name = "N")]
     jobs: Option<std::num::NonZeroUsize>,
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    const MOST: f64 = 1e6;
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.0..=MOST).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err(format!("expected a number of 0 to {MOST}")),
-    }
 }
 
 /// One request's result as `--json` prints it.
@@ -162,7 +155,7 @@ impl Prove {
     fn prove(&self, job: &Job<'_>) -> Row {
         let limits = Limits {
             timeout: self.timeout,
-            memory: (self.memory as usize).saturating_mul(1 << 20),
+            memory: mebibytes(self.memory),
             effort: Limits::default().effort.min(self.timeout),
         };
         let mut row = Row {

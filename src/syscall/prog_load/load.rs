@@ -21,6 +21,7 @@ use crate::verifier::bcf::{Options, Step};
 use crate::verifier::bpf_check_bcf;
 use crate::verifier::input::{CheckInput, Outcome};
 use crate::verifier::log::{LogSink, UserLogSink};
+use crate::verifier::prog::Prog;
 
 /// `bpf_prog_load`
 pub(in crate::syscall) fn bpf_prog_load(call: &Call<'_>) -> Result {
@@ -40,14 +41,20 @@ pub(in crate::syscall) fn bpf_prog_load(call: &Call<'_>) -> Result {
     let load = Load { attr, objects: Arc::clone(&objects), load_time: boot_time(), created_by_uid };
 
     let log_sink = UserLogSink { memory: Arc::clone(call.memory), address: attr.log_buf };
-    let step = bpf_check_bcf(CheckInput {
+    let input = |prog: Prog, bcf| CheckInput {
         prog,
         attr,
-        objects,
-        btf_vmlinux: loader.btf_vmlinux,
-        log_sink: (attr.log_buf != 0).then(|| Box::new(log_sink) as Box<dyn LogSink>),
-        bcf: bcf_options(call.kernel.profile().bcf, &attr),
-    });
+        objects: load.objects.clone(),
+        btf_vmlinux: loader.btf_vmlinux.clone(),
+        log_sink: (attr.log_buf != 0).then(|| Box::new(log_sink.clone()) as Box<dyn LogSink>),
+        bcf,
+    };
+    if let Some(prover) = call.kernel.prover() {
+        let (outcome, report) = prover.verify(&|bcf| input(prog.clone(), bcf));
+        call.kernel.note_bcf(report);
+        return finish(call, load, outcome);
+    }
+    let step = bpf_check_bcf(input(prog, bcf_options(call.kernel.profile().bcf, &attr)));
     match step {
         Step::Done(outcome) => finish(call, load, *outcome),
         Step::Requested(verification) => bcf::request(call, load, verification),

@@ -2,9 +2,10 @@
 //!
 //! [`prepare`] is all that comes before verification. It needs no emulated kernel, only a view of objects, so that
 //! the loads of another kernel can be checked as well. [`load`] is the whole of it on an emulated kernel, [`bcf`] what it does
-//! where a proof can save the program.
+//! where a proof of the caller's can save the program, [`auto`] where the proof is ours.
 
 pub mod attach;
+pub mod auto;
 mod bcf;
 mod input;
 mod load;

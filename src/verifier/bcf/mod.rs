@@ -21,6 +21,8 @@ pub use suspend::{Step, Suspended, Target};
 pub(super) use symbolic::{Fit, Operand};
 pub use trail::{Trail, TrailCond, TrailVar};
 
+use std::time::Duration;
+
 use exprs::Exprs;
 use suffix::Script;
 use trail::Notes;
@@ -79,6 +81,8 @@ pub struct Bcf {
     track_length: u32,
     /// Proofs that were accepted.
     check_nth: u32,
+    /// Time that checking proofs took.
+    pub(super) check_time: Duration,
 }
 
 /// An access through a variable pointer of a variable size that is proved to lie in a range.
@@ -114,6 +118,7 @@ impl Bcf {
             backtrack_length: 0,
             track_length: 0,
             check_nth: 0,
+            check_time: Duration::ZERO,
         }
     }
 }

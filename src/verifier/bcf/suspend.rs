@@ -88,9 +88,11 @@ impl Suspended {
             Target::PathUnreachable => request.path_cond,
         };
         let goal = Goal { arena: &request.arena, root: root.ok_or(Errno::EINVAL)? };
-        checker::check_bytes(proof, Some(goal), policy).map_err(|error| Errno(error.errno()))?;
+        let checked = checker::check_bytes(proof, Some(goal), policy);
         let env = &mut self.env;
         let Some(bcf) = &mut env.bcf else { return Err(Errno::EINVAL) };
+        bcf.check_time += start.elapsed();
+        checked.map_err(|error| Errno(error.errno()))?;
         bcf.check_nth += 1;
         let (nth, backtrack, track) = (bcf.check_nth, bcf.backtrack_length, bcf.track_length);
         if env.log.level & BPF_LOG_LEVEL2 != 0 {

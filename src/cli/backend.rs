@@ -11,6 +11,7 @@ use bpftwin_uapi::{Cmd, Errno};
 
 use crate::kernel::mapping::MmapArgs;
 use crate::kernel::{Kernel, own_memory, paths, raw};
+use crate::syscall::prog_load::auto::Report;
 
 /// Who answers.
 #[derive(Clone)]
@@ -30,6 +31,14 @@ impl Backend {
         match self {
             Backend::Host => None,
             Backend::Emulated(kernel) => kernel.take_not_emulated(),
+        }
+    }
+
+    /// What BCF did in the last load.
+    fn take_bcf(&self) -> Option<Report> {
+        match self {
+            Backend::Host => None,
+            Backend::Emulated(kernel) => kernel.take_bcf(),
         }
     }
 
@@ -58,6 +67,8 @@ pub struct LoadRecord {
     pub log_true_size: u32,
     /// The log of a second load with text, made where the first one failed and had been asked for none.
     pub text_log: Option<Vec<u8>>,
+    /// What BCF did in the first load.
+    pub bcf: Option<Report>,
 }
 
 struct Calls {
@@ -188,6 +199,7 @@ unsafe fn recorded_load(
     let cmd = Cmd::ProgLoad as u32;
     // SAFETY: by the caller's promise.
     let result = unsafe { backend.bpf(cmd, attr, size) };
+    let bcf = backend.take_bcf();
     let mut text_log = None;
     if want_text && result.is_err() && load.log_level & BPF_LOG_LEVEL == 0 {
         let mut buffer = vec![0u8; 1 << 20];
@@ -207,6 +219,7 @@ unsafe fn recorded_load(
         result: result.map(|_| ()),
         log_true_size: read_attr(attr, size).log_true_size,
         text_log,
+        bcf,
     };
     CALLS.with_borrow_mut(|calls| {
         if let Some(calls) = calls {

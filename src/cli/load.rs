@@ -6,6 +6,7 @@ use bpftwin_uapi::{Errno, ProgType};
 
 use super::backend::{Backend, with_backend};
 use super::object::{Object, OpenError, take_warnings};
+use crate::syscall::prog_load::auto::Report;
 
 /// Bytes of log buffer to start with. Pages that nobody writes cost nothing.
 const LOG_SIZE: usize = 64 << 20;
@@ -100,6 +101,8 @@ pub struct Answer {
     pub stats: Option<Stats>,
     pub log: String,
     pub log_true_size: u32,
+    /// What BCF did, where it could do anything.
+    pub bcf: Option<Report>,
     /// Last message of the log, where the program was rejected.
     pub last_line: Option<String>,
     /// The source line that it is about, where the program has line information.
@@ -136,6 +139,7 @@ pub fn load(request: Request<'_>, backend: &Backend) -> Result<Answer, OpenError
                 stats: None,
                 log: String::new(),
                 log_true_size: 0,
+                bcf: None,
                 last_line: None,
                 source_line: None,
             });
@@ -165,6 +169,7 @@ pub fn load(request: Request<'_>, backend: &Backend) -> Result<Answer, OpenError
             stats,
             log,
             log_true_size: record.log_true_size,
+            bcf: record.bcf,
             last_line,
             source_line,
         });

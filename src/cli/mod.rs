@@ -9,6 +9,7 @@ pub mod object;
 mod output;
 mod run;
 mod verify;
+mod verify_bcf;
 mod work;
 
 use std::process::ExitCode;

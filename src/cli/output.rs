@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::load::Verdict;
+use super::verify_bcf::{self, BcfRow};
 
 /// One program's result as `--json` prints it.
 #[derive(Serialize)]
@@ -24,6 +25,8 @@ pub struct Row {
     pub peak_states: u64,
     pub max_states_per_insn: u64,
     pub duration_us: u64,
+    #[serde(flatten)]
+    pub bcf: Option<BcfRow>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,6 +69,10 @@ pub fn table(rows: &[Row]) -> Table {
     }
     header.extend(["verdict", "instructions", "states", "time"]);
     let first_number = header.len() - 3;
+    let with_bcf = rows.iter().any(|row| row.bcf.is_some());
+    if with_bcf {
+        header.extend(verify_bcf::COLUMNS);
+    }
     let mut table = new_table(&header);
     for row in rows {
         let color = match row.verdict {
@@ -79,6 +86,9 @@ pub fn table(rows: &[Row]) -> Table {
         }
         cells.push(Cell::new(verdict_text(row)).fg(color));
         cells.extend([Cell::new(row.insns), Cell::new(row.total_states), Cell::new(time(row.duration_us))]);
+        if with_bcf {
+            cells.extend(verify_bcf::cells(row.bcf.as_ref()));
+        }
         table.add_row(cells);
     }
     align_numbers(&mut table, first_number);
@@ -130,6 +140,9 @@ pub fn explain(rows: &[Row]) {
         println!("\n{} {}: {}", row.object, row.program, verdict_text(row));
         if let Some(reason) = &row.reason {
             println!("    {reason}");
+        }
+        if let Some(bcf) = row.bcf.as_ref().and_then(verify_bcf::explanation) {
+            println!("    {bcf}");
         }
         if let Some(source) = &row.source {
             println!("    at: {source}");

@@ -11,9 +11,11 @@ use super::backend::Backend;
 use super::load::{self, Request, Verdict};
 use super::object::{self, Object, ProgramInfo};
 use super::output::{self, Row};
+use super::verify_bcf::{self, BcfArgs};
 use super::{Selection, usage_error, work};
 use crate::kernel::settings::{Settings, series_by_name};
 use crate::kernel::{Kernel, KernelSettings};
+use crate::syscall::prog_load::auto::Prover;
 
 #[derive(Args)]
 pub struct Verify {
@@ -31,6 +33,9 @@ pub struct Verify {
     /// Print a JSON object for each program and kernel, one a line.
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    bcf: BcfArgs,
 
     /// Print the largest resident set of this process in the end.
     #[arg(long, hide = true)]
@@ -106,6 +111,10 @@ impl Verify {
                 self.log_level
             ));
         }
+        if self.bcf.dumps() && kernels.len() > 1 {
+            return usage_error("--bcf-dump is for one kernel at a time");
+        }
+        let prover = self.bcf.prover(&settings);
         let custom_btf = settings.custom_btf();
         let jobs = match jobs(&self.selection, custom_btf) {
             Ok(jobs) => jobs,
@@ -116,7 +125,7 @@ impl Verify {
         let bar = output::progress(work_items.len(), self.json);
         let rows = work::in_parallel(&work_items, self.selection.jobs, |(job, settings)| {
             bar.set_message(job.info.name.clone());
-            let row = self.verify(job, settings);
+            let row = self.verify(job, settings, prover.as_ref());
             bar.inc(1);
             row
         });
@@ -128,9 +137,10 @@ impl Verify {
         status
     }
 
-    fn verify(&self, job: &Job, settings: &Settings) -> Row {
-        let kernel = Arc::new(Kernel::new(KernelSettings { quiet: true, ..settings.kernel_settings() }));
-        let backend = Backend::emulated(kernel);
+    fn verify(&self, job: &Job, settings: &Settings, prover: Option<&Arc<Prover>>) -> Row {
+        let settings_of_kernel =
+            KernelSettings { quiet: true, prover: prover.cloned(), ..settings.kernel_settings() };
+        let backend = Backend::emulated(Arc::new(Kernel::new(settings_of_kernel)));
         let request = Request {
             path: &job.path,
             index: job.index,
@@ -152,6 +162,7 @@ impl Verify {
             peak_states: 0,
             max_states_per_insn: 0,
             duration_us: 0,
+            bcf: None,
             reason: None,
             source: None,
             log: None,
@@ -170,6 +181,12 @@ impl Verify {
                 row.reason = output::reason(&answer.verdict, answer.last_line);
                 row.source = answer.source_line;
                 row.log = (self.log_level != 0).then_some(answer.log);
+                if let Some(report) = answer.bcf {
+                    if let Err(error) = self.bcf.dump(&job.path, &job.info.name, &report.requests) {
+                        eprintln!("bpftwin: {error}");
+                    }
+                    row.bcf = Some(report.into());
+                }
             }
             Err(error) => row.reason = output::reason(&Verdict::Error(error.to_string()), None),
         }
@@ -203,6 +220,9 @@ impl Verify {
                 count("not_emulated"),
                 count("error"),
             );
+            if rows.iter().any(|row| row.bcf.is_some()) {
+                println!("{}", verify_bcf::times(rows.iter().filter_map(|row| row.bcf.as_ref())));
+            }
         }
         ExitCode::from(u8::from(accepted != rows.len()))
     }

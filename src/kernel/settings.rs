@@ -160,10 +160,9 @@ impl Settings {
             Some(other) => return Err(SettingError(format!("BPFTWIN_BCF: unknown value \"{other}\""))),
         };
         let limits = &mut settings.bcf_limits;
-        for (name, time) in [
-            ("BPFTWIN_BCF_TIMEOUT", &mut limits.condition),
-            ("BPFTWIN_BCF_LOAD_TIMEOUT", &mut limits.load),
-        ] {
+        for (name, time) in
+            [("BPFTWIN_BCF_TIMEOUT", &mut limits.condition), ("BPFTWIN_BCF_LOAD_TIMEOUT", &mut limits.load)]
+        {
             if let Some(value) = text(name).filter(|value| !value.is_empty()) {
                 *time = seconds(&value).map_err(|error| named(name, error))?;
             }

@@ -76,7 +76,7 @@ pub fn pair(caps: Caps) -> Option<Pair> {
         caps,
         unprivileged_bpf_disabled: disabled.trim().parse().unwrap(),
         vmlinux_btf: None,
-        quiet: false,
+        ..KernelSettings::default()
     });
     Some(Pair { kernel: Arc::new(kernel), memory: memory() })
 }

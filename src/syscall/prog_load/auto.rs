@@ -106,7 +106,8 @@ impl Report {
     }
 
     fn add_times(&mut self, stats: &Stats) {
-        self.verifying += Duration::from_nanos(stats.verification_time.saturating_sub(stats.proof_check_time));
+        self.verifying +=
+            Duration::from_nanos(stats.verification_time.saturating_sub(stats.proof_check_time));
         self.checking += Duration::from_nanos(stats.proof_check_time);
     }
 
@@ -135,7 +136,12 @@ struct Driven {
 }
 
 impl Prover {
-    pub fn new(limits: Limits, conditions: Conditions, keep_requests: bool, diagnostics: Diagnostics) -> Self {
+    pub fn new(
+        limits: Limits,
+        conditions: Conditions,
+        keep_requests: bool,
+        diagnostics: Diagnostics,
+    ) -> Self {
         let search =
             prover::Limits { timeout: limits.condition, memory: limits.memory, effort: Duration::ZERO };
         Prover { limits, answers: Answers::new(search), conditions, keep_requests, diagnostics }
@@ -146,7 +152,8 @@ impl Prover {
         let mut report = Report::default();
         let is_sound = self.conditions == Conditions::Sound;
         let options = Options { auto: is_sound, ..Options::default() };
-        let Driven { mut outcome, is_given_up } = self.drive(bpf_check_bcf(input(Some(options))), &mut report);
+        let Driven { mut outcome, is_given_up } =
+            self.drive(bpf_check_bcf(input(Some(options))), &mut report);
         report.add_times(&outcome.stats);
         // A program that is accepted with a log that does not fit is no rejection: its caller makes room.
         let stands = match outcome.result {

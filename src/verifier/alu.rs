@@ -349,6 +349,7 @@ impl Verifier {
         } else {
             return Ok(());
         };
+        self.bcf_stray();
         let insn_idx = self.insn_idx;
         let branch = self.push_stack(insn_idx, insn_idx, false)?;
         let other = &mut branch.cur_func_mut().regs[dst as usize];

@@ -13,7 +13,7 @@ use super::cfg::is_sync_callback_calling_insn;
 use super::liveness::{FmtRegMask, FmtStackMask};
 use super::log::BPF_LOG_LEVEL2;
 use super::reg_type::RegType;
-use super::state::{BPF_MAIN_FUNC, JmpHistoryEntry, MAX_CALL_FRAMES, VerifierState, insn_flag};
+use super::state::{BPF_MAIN_FUNC, JmpHistoryEntry, MAX_CALL_FRAMES, StateId, VerifierState, insn_flag};
 use super::state_tree::StateRef;
 use super::{Result, Verifier};
 use crate::verbose;
@@ -291,6 +291,28 @@ impl Verifier {
             self.bt.reset();
         }
         Ok(())
+    }
+
+    /// Every scalar of the checkpoint `id` is needed precisely.
+    pub fn mark_state_precise(&mut self, id: StateId) -> Result<()> {
+        self.bt.reset();
+        for (fr, frame) in self.states[id].state.frames.iter_mut().enumerate() {
+            for (i, reg) in frame.regs[..BPF_REG_FP as usize].iter_mut().enumerate() {
+                if reg.type_ == RegType::SCALAR_VALUE && !reg.precise {
+                    reg.precise = true;
+                    self.bt.set_frame_reg(fr, i as u8);
+                }
+            }
+            for (i, slot) in frame.stack.iter_mut().enumerate() {
+                if slot.is_spilled_scalar_reg() && !slot.spilled_ptr.precise {
+                    slot.spilled_ptr.precise = true;
+                    self.bt.set_frame_slot(fr, i);
+                }
+            }
+        }
+        let marked = self.mark_chain_precision_from(StateRef::Cached(id), None, &mut false);
+        self.bt.reset();
+        marked
     }
 
     /// The walk reached the entry of a function that is verified on its own: only its arguments may be wanted.

@@ -42,6 +42,9 @@ impl Verifier {
         self.cur_state.frames.pop();
 
         // The kernel forgets here what imprecise scalars hold, so that visits of the callback converge.
+        if in_callback_fn {
+            self.bcf_stray();
+        }
         if in_callback_fn && let Some(prev) = self.find_prev_entry(StateRef::Cur, *insn_idx) {
             self.widen_cur_state(prev);
         }

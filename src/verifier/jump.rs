@@ -163,6 +163,7 @@ impl Verifier {
             return Err(Errno::EINVAL);
         }
         let idx = *insn_idx;
+        self.bcf_stray();
         let prev =
             self.cur_state.parent.and_then(|parent| self.find_prev_entry(StateRef::Cached(parent), idx));
         // The kernel takes too many jumps for a lack of memory here.
@@ -452,6 +453,9 @@ fn sync_linked_regs(st: &mut VerifierState, regno: u8, linked: &LinkedRegs, feat
         }
         reg.off = old.off;
         reg.id = old.id;
+        if features.linked_exprs {
+            reg.bcf_expr = old.bcf_expr;
+        }
         reg.add_const(old.off as i64 - known.off as i64);
         if (old.id | known.id) & BPF_ADD_CONST32 != 0 {
             reg.zext_32_to_64();

@@ -32,7 +32,7 @@ use super::Verifier;
 /// How conditions are made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Options {
-    /// Who proves the conditions is not bound to the published kernel's words: they may be stronger.
+    /// Conditions say all that is needed. Otherwise they are those of the published kernel, to the word, which in places say less.
     pub auto: bool,
     /// Conditions describe the path from its beginning, so that a model is an input of the program.
     pub whole_path: bool,
@@ -62,6 +62,8 @@ pub struct Bcf {
     path_unreachable: bool,
     /// The symbolic run found conditions that exclude each other.
     contradiction: bool,
+    /// The symbolic run took one of several ways that the walk took together, see [`Verifier::bcf_stray`].
+    stray: bool,
     /// All paths are explored.
     walk_done: bool,
     /// [`Verifier::cur_state`] is where the last round stopped.
@@ -108,6 +110,7 @@ impl Bcf {
             requested: false,
             path_unreachable: false,
             contradiction: false,
+            stray: false,
             walk_done: false,
             resumed: false,
             subprog: 0,
@@ -132,6 +135,15 @@ impl Verifier {
     /// [`Self::resumed`], asked by the one who does so.
     pub(super) fn take_resumed(&mut self) -> bool {
         self.bcf.as_mut().is_some_and(|bcf| std::mem::take(&mut bcf.resumed))
+    }
+
+    /// The symbolic run comes by a place where its state and the walk's may differ: the walk forgets what a loop has changed, or
+    /// splits one value in two without a trace in its history. What the run finds would not hold for all that the walk stands for,
+    /// which the published kernel does not mind.
+    pub(super) fn bcf_stray(&mut self) {
+        if let Some(bcf) = self.bcf.as_mut().filter(|_| self.tracking) {
+            bcf.stray = true;
+        }
     }
 
     /// All paths are explored; what was left to prove, is proved.

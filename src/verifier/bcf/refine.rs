@@ -5,6 +5,7 @@ use bpftwin_uapi::bcf::{BCF_BOOL_AND, BCF_BOOL_OR, BCF_BV_ADD};
 use bpftwin_uapi::insn::*;
 
 use super::exprs::width;
+use super::suffix::Suffix;
 use super::symbolic::fit_s32;
 use super::track::TrackError;
 use super::{BATCH_SIZE, Bcf, CheckedAccess, Expr};
@@ -138,8 +139,10 @@ impl Verifier {
             }
         }
         let suffix = self.backtrack_states(reg_mask, options.whole_path);
+        let sound = !options.auto || self.may_depend_on_path(&suffix);
         let tracked = self.bcf_track(suffix.base);
         let attempt = match tracked {
+            _ if !sound => Attempt::Failed,
             Ok(()) => self.make_conditions(access).unwrap_or(Attempt::Failed),
             Err(TrackError::Unreachable) => Attempt::Dropped { proof_needed: false },
             Err(TrackError::Failed) => Attempt::Failed,
@@ -155,6 +158,23 @@ impl Verifier {
             self.states[id].state.children_unsafe = true;
         }
         attempt
+    }
+
+    /// What is found about the suffix holds for all that the walk takes for covered by it: no state was found equal to one of its
+    /// checkpoints before (later ones are not, see `children_unsafe`) on another way, and values of its base that the conditions build upon
+    /// are compared when other states are found equal to that. The published kernel makes sure of neither.
+    fn may_depend_on_path(&mut self, suffix: &Suffix) -> bool {
+        if suffix.parents.iter().any(|&id| self.states[id].hit_cnt > 0) {
+            return false;
+        }
+        // A callback that runs by itself begins with arguments that are not those of a function verified on its own.
+        if suffix.base.is_none() && self.cur_state.frames[0].in_async_callback_fn {
+            return false;
+        }
+        let level = std::mem::take(&mut self.log.level);
+        let marked = suffix.base.is_none_or(|base| self.mark_state_precise(base).is_ok());
+        self.log.level = level;
+        marked
     }
 
     fn make_conditions(&mut self, access: Option<MemAccess>) -> Result<Attempt> {
@@ -248,7 +268,12 @@ impl Bcf {
         let off_expr = off_expr.ok_or(Errno::EFAULT)?;
         let bytes = size.var_off.value as u32 as i64;
         let off = i64::from(access.off);
-        let (first, last) = (i64::from(access.low) - off, i64::from(access.high) - bytes - off);
+        let first = i64::from(access.low) - off;
+        let mut last = i64::from(access.high) - bytes - off;
+        if !self.options.auto {
+            // An unsigned number as published, even where it is negative.
+            last = last as u32 as i64;
+        }
         let min_off = ptr.smin_value.wrapping_add(off);
         let max_off = ptr.smax_value.wrapping_add(off);
         let too_low = min_off < access.low.into();
@@ -274,7 +299,11 @@ impl Bcf {
         size: RegState,
     ) -> Result<()> {
         let Size::Reg(size_regno) = access.size else { return Err(Errno::EFAULT) };
-        let (off_expr, size_expr, bit32) = self.operands(&ptr, &size);
+        let (mut off_expr, mut size_expr, mut bit32) = (ptr.bcf_expr, size.bcf_expr, false);
+        // The sum of two halves may not fit a half, which the published kernel does not mind.
+        if !self.options.auto || ptr.smax_value.saturating_add(size.smax_value) <= i32::MAX.into() {
+            (off_expr, size_expr, bit32) = self.operands(&ptr, &size);
+        }
         let (off_expr, size_expr) = (off_expr.ok_or(Errno::EFAULT)?, size_expr.ok_or(Errno::EFAULT)?);
         let off = i64::from(access.off);
         let (first, last) = (i64::from(access.low) - off, i64::from(access.high) - off);

@@ -13,6 +13,7 @@ pub struct Script {
     pos: usize,
     /// The instruction before the one that failed.
     last_insn_idx: u32,
+    arrived: bool,
 }
 
 /// Where the walk along a [`Script`] stands.
@@ -28,6 +29,17 @@ pub enum PathMatch {
 impl Script {
     /// `bcf_match_path`: the walk goes from `prev_insn_idx` to `insn_idx`.
     pub fn step(&mut self, prev_insn_idx: u32, insn_idx: u32, is_jmp_point: bool) -> PathMatch {
+        let place = self.place(prev_insn_idx, insn_idx, is_jmp_point);
+        self.arrived = place == PathMatch::Done;
+        place
+    }
+
+    /// The walk came to the instruction that failed. As published, a walk that lost the path counts, too.
+    pub fn arrived(&self) -> bool {
+        self.arrived
+    }
+
+    fn place(&mut self, prev_insn_idx: u32, insn_idx: u32, is_jmp_point: bool) -> PathMatch {
         let at_end = |pos: usize| pos >= self.history.len() && prev_insn_idx == self.last_insn_idx;
         let Some(next) = self.history.get(self.pos) else {
             return if at_end(self.pos) { PathMatch::Done } else { PathMatch::Match };
@@ -73,7 +85,7 @@ impl Verifier {
             history.extend_from_slice(&self.states[id].state.jmp_history);
         }
         history.extend_from_slice(&self.cur_state.jmp_history);
-        let script = Script { history, pos: 0, last_insn_idx: self.cur_state.last_insn_idx };
+        let script = Script { history, pos: 0, last_insn_idx: self.cur_state.last_insn_idx, arrived: false };
         if let Some(bcf) = &mut self.bcf {
             let Bcf { script: slot, backtrack_length: length, .. } = &mut **bcf;
             *slot = script;

@@ -62,7 +62,7 @@ impl Verifier {
         bcf.exprs.truncate(bcf.batch_end);
         bcf.br_conds.clear();
         (bcf.path_cond, bcf.refine_cond) = (None, None);
-        bcf.contradiction = false;
+        (bcf.contradiction, bcf.stray) = (false, false);
         bcf.notes.begin();
 
         let start = base.map(|base| {
@@ -107,6 +107,7 @@ impl Verifier {
         if let Some(bcf) = &mut self.bcf {
             bcf.track_length = track_length;
             bcf.br_conds.clear();
+            bcf.access_checked = None;
         }
         result
     }
@@ -117,6 +118,9 @@ impl Verifier {
         tracked: &VerifierState,
     ) -> std::result::Result<(), TrackError> {
         let Some(bcf) = &mut self.bcf else { return Err(TrackError::Failed) };
+        if bcf.options.auto && (bcf.stray || !bcf.script.arrived()) && !bcf.contradiction {
+            return Err(TrackError::Failed);
+        }
         if bcf.contradiction {
             bcf.batch_end = bcf.exprs.len();
             return Err(TrackError::Unreachable);

@@ -13,7 +13,9 @@ use super::cfg::is_sync_callback_calling_insn;
 use super::liveness::{FmtRegMask, FmtStackMask};
 use super::log::BPF_LOG_LEVEL2;
 use super::reg_type::RegType;
-use super::state::{BPF_MAIN_FUNC, JmpHistoryEntry, MAX_CALL_FRAMES, StateId, VerifierState, insn_flag};
+use super::state::{
+    BPF_MAIN_FUNC, JmpHistoryEntry, MAX_CALL_FRAMES, RegState, StateId, VerifierState, insn_flag,
+};
 use super::state_tree::StateRef;
 use super::{Result, Verifier};
 use crate::verbose;
@@ -188,6 +190,28 @@ pub fn get_prev_insn_idx(st: &VerifierState, i: u32, history: &mut usize) -> Opt
     Some(i.wrapping_sub(1))
 }
 
+/// Where a state holds a scalar.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    Reg { frame: usize, regno: u8 },
+    Slot { frame: usize, spi: usize },
+}
+
+impl Place {
+    fn scalar_mut(self, st: &mut VerifierState) -> Option<&mut RegState> {
+        match self {
+            Place::Reg { frame, regno } => {
+                let reg = st.frames.get_mut(frame)?.regs.get_mut(usize::from(regno))?;
+                (reg.type_ == RegType::SCALAR_VALUE).then_some(reg)
+            }
+            Place::Slot { frame, spi } => {
+                let slot = st.frames.get_mut(frame)?.stack.get_mut(spi)?;
+                slot.is_spilled_scalar_reg().then_some(&mut slot.spilled_ptr)
+            }
+        }
+    }
+}
+
 /// How the origin of a value cannot be followed further.
 pub enum Backtrack {
     Continue,
@@ -219,9 +243,7 @@ impl Verifier {
         }
         let st = self.state(start);
         let curframe = st.curframe();
-        let mut first_idx = st.first_insn_idx;
-        let mut last_idx = st.insn_idx as i64;
-        let mut subseq_idx: i64 = -1;
+        let last_idx = st.insn_idx as i64;
         if let Some(regno) = regno
             && st.frames[curframe].regs[regno as usize].type_ != RegType::SCALAR_VALUE
         {
@@ -232,12 +254,24 @@ impl Verifier {
         if let Some(regno) = regno {
             self.bt.set_reg(regno);
         }
+        self.mark_chain(start, last_idx, -1, changed)
+    }
+
+    /// Marks what `self.bt` asks for, in the checkpoints from `start` backwards. `last_idx` is the last instruction of the path to
+    /// `start`, behind which `subseq_idx` follows; where nothing does (-1), it is the one about to run.
+    fn mark_chain(
+        &mut self,
+        start: StateRef,
+        mut last_idx: i64,
+        mut subseq_idx: i64,
+        changed: &mut bool,
+    ) -> Result<()> {
         if self.bt.is_empty() {
             return Ok(());
         }
-
+        let mut first_idx = self.state(start).first_insn_idx;
         let mut st_ref = start;
-        let mut skip_first = true;
+        let mut skip_first = subseq_idx < 0;
         loop {
             if self.log.level & BPF_LOG_LEVEL2 != 0 {
                 verbose!(
@@ -293,24 +327,23 @@ impl Verifier {
         Ok(())
     }
 
-    /// Every scalar of the checkpoint `id` is needed precisely.
-    pub fn mark_state_precise(&mut self, id: StateId) -> Result<()> {
+    /// The scalars `places` of the checkpoint `id` are needed precisely.
+    pub fn mark_places_precise(&mut self, id: StateId, places: &[Place]) -> Result<()> {
         self.bt.reset();
-        for (fr, frame) in self.states[id].state.frames.iter_mut().enumerate() {
-            for (i, reg) in frame.regs[..BPF_REG_FP as usize].iter_mut().enumerate() {
-                if reg.type_ == RegType::SCALAR_VALUE && !reg.precise {
-                    reg.precise = true;
-                    self.bt.set_frame_reg(fr, i as u8);
-                }
-            }
-            for (i, slot) in frame.stack.iter_mut().enumerate() {
-                if slot.is_spilled_scalar_reg() && !slot.spilled_ptr.precise {
-                    slot.spilled_ptr.precise = true;
-                    self.bt.set_frame_slot(fr, i);
-                }
+        for &place in places {
+            let Some(reg) = place.scalar_mut(&mut self.states[id].state).filter(|reg| !reg.precise) else {
+                continue;
+            };
+            reg.precise = true;
+            match place {
+                Place::Reg { frame, regno } => self.bt.set_frame_reg(frame, regno),
+                Place::Slot { frame, spi } => self.bt.set_frame_slot(frame, spi),
             }
         }
-        let marked = self.mark_chain_precision_from(StateRef::Cached(id), None, &mut false);
+        let st = &self.states[id].state;
+        self.bt.frame = st.curframe();
+        let (last_idx, subseq_idx) = (st.last_insn_idx as i32 as i64, st.insn_idx as i64);
+        let marked = self.mark_chain(StateRef::Cached(id), last_idx, subseq_idx, &mut false);
         self.bt.reset();
         marked
     }

@@ -9,6 +9,7 @@
 //! Mirrors patch sets 1 and 6 of BCF. Where they are unsound, this is not, see `docs/bcf.md`.
 
 mod exprs;
+mod inherited;
 mod refine;
 mod suffix;
 mod suspend;
@@ -24,6 +25,7 @@ pub use trail::{Trail, TrailCond, TrailVar};
 use std::time::Duration;
 
 use exprs::Exprs;
+use inherited::Inherited;
 use suffix::Script;
 use trail::Notes;
 
@@ -62,6 +64,10 @@ pub struct Bcf {
     path_unreachable: bool,
     /// The symbolic run found conditions that exclude each other.
     contradiction: bool,
+    /// Whether they say opposite things of one expression, so that it does not matter what that is.
+    same_expr: bool,
+    /// What the symbolic run took over from the state where it began.
+    inherited: Inherited,
     /// The symbolic run took one of several ways that the walk took together, see [`Verifier::bcf_stray`].
     stray: bool,
     /// All paths are explored.
@@ -110,6 +116,8 @@ impl Bcf {
             requested: false,
             path_unreachable: false,
             contradiction: false,
+            same_expr: false,
+            inherited: Inherited::default(),
             stray: false,
             walk_done: false,
             resumed: false,

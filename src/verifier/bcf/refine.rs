@@ -139,10 +139,11 @@ impl Verifier {
             }
         }
         let suffix = self.backtrack_states(reg_mask, options.whole_path);
-        let sound = !options.auto || self.may_depend_on_path(&suffix);
-        let tracked = self.bcf_track(suffix.base);
+        let mut tracked = self.bcf_track(suffix.base);
+        if options.auto && !self.may_depend_on_path(&suffix) {
+            tracked = Err(TrackError::Failed);
+        }
         let attempt = match tracked {
-            _ if !sound => Attempt::Failed,
             Ok(()) => self.make_conditions(access).unwrap_or(Attempt::Failed),
             Err(TrackError::Unreachable) => Attempt::Dropped { proof_needed: false },
             Err(TrackError::Failed) => Attempt::Failed,
@@ -172,7 +173,11 @@ impl Verifier {
             return false;
         }
         let level = std::mem::take(&mut self.log.level);
-        let marked = suffix.base.is_none_or(|base| self.mark_state_precise(base).is_ok());
+        let places = self.bcf.as_ref().map(|bcf| bcf.inherited.places(!bcf.contradiction || !bcf.same_expr));
+        let marked = suffix
+            .base
+            .zip(places)
+            .is_none_or(|(base, places)| self.mark_places_precise(base, &places).is_ok());
         self.log.level = level;
         marked
     }

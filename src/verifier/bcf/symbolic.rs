@@ -132,8 +132,10 @@ impl Bcf {
 
     fn new_reg_expr(&mut self, reg: &RegState) -> Result<Expr> {
         if reg.is_const() {
+            self.inherited.rely_on_value(reg);
             return Ok(self.exprs.constant(reg.var_off.value, false));
         }
+        self.inherited.rely_on_bounds(reg);
         let (zext, sext) = (fit_u32(reg), fit_s32(reg));
         let var = self.exprs.var(zext || sext);
         if zext {
@@ -180,22 +182,24 @@ impl Bcf {
         self.exprs.node(BCF_BV | op, width(bit32), args[..count].iter().copied())
     }
 
-    /// An equality with a constant that an earlier branch has ruled out, or the other way round: nothing takes this path.
-    fn contradicts(&self, cond: Expr) -> bool {
-        let Some((code, lhs, rhs)) = self.exprs.comparison(cond) else { return false };
+    /// An equality with a constant that an earlier branch has ruled out, or the other way round: nothing takes this path. Tells
+    /// whether it is the very same expression.
+    fn contradicts(&self, cond: Expr) -> Option<bool> {
+        let (code, lhs, rhs) = self.exprs.comparison(cond)?;
         let opposite = match code {
             BCF_BOOL_EQ => BCF_BOOL_DISTINCT,
             BCF_BOOL_DISTINCT => BCF_BOOL_EQ,
-            _ => return false,
+            _ => return None,
         };
-        let Some(value) = self.exprs.value_of(rhs) else { return false };
-        self.br_conds.iter().any(|&earlier| {
-            self.exprs.comparison(earlier).is_some_and(|(code, earlier_lhs, earlier_rhs)| {
-                code == opposite
-                    && self.exprs.value_of(earlier_rhs) == Some(value)
-                    && self.same_value(earlier_lhs, lhs)
-            })
-        })
+        let value = self.exprs.value_of(rhs)?;
+        let opposed = self.br_conds.iter().filter_map(|&earlier| {
+            let (code, earlier_lhs, earlier_rhs) = self.exprs.comparison(earlier)?;
+            let opposed = code == opposite
+                && self.exprs.value_of(earlier_rhs) == Some(value)
+                && self.same_value(earlier_lhs, lhs);
+            opposed.then_some(earlier_lhs == lhs)
+        });
+        opposed.max()
     }
 
     /// The expressions are equal because they are made of the same words. Two variables are two values, which the published kernel
@@ -259,7 +263,15 @@ impl Verifier {
         src: &RegState,
     ) -> Result<Option<(Option<Expr>, Fit)>> {
         let reg = *self.cur_reg(dst);
-        let expr = if reg.is_const() && src.is_const() { reg.bcf_expr } else { self.bcf_operand(dst)? };
+        let expr = if reg.is_const() && src.is_const() {
+            // The result keeps the place of one operand alone.
+            if let Some(bcf) = &mut self.bcf {
+                bcf.inherited.rely_on_value(src);
+            }
+            reg.bcf_expr
+        } else {
+            self.bcf_operand(dst)?
+        };
         Ok(Some((expr, Fit::of(&reg).and(Fit::of(src)))))
     }
 
@@ -350,7 +362,10 @@ impl Verifier {
             let op = if fell_through { rev_opcode(insn.op()) } else { insn.op() };
             bcf.exprs.binary(BCF_BOOL | op, 0, dst_expr, src_expr)
         };
-        if !bcf.options.explain && bcf.contradicts(cond) {
+        if !bcf.options.explain
+            && let Some(same_expr) = bcf.contradicts(cond)
+        {
+            bcf.same_expr = same_expr;
             return Ok(false);
         }
         bcf.add_cond(cond, true)?;

@@ -63,6 +63,7 @@ impl Verifier {
         bcf.br_conds.clear();
         (bcf.path_cond, bcf.refine_cond) = (None, None);
         (bcf.contradiction, bcf.stray) = (false, false);
+        bcf.inherited.clear();
         bcf.notes.begin();
 
         let start = base.map(|base| {
@@ -72,6 +73,7 @@ impl Verifier {
             st.first_insn_idx = st.insn_idx;
             st.children_unsafe = false;
             st.jmp_history.clear();
+            bcf.inherited.begin(&mut st);
             st
         });
         let subprog = self.cur_state.frames[0].subprogno as usize;

@@ -7,6 +7,7 @@ pub mod bcf;
 pub mod btf;
 pub mod cli;
 pub mod exec;
+pub mod explain;
 pub mod helpers;
 pub mod kernel;
 pub mod maps;

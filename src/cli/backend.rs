@@ -78,6 +78,8 @@ struct Calls {
     /// Whether to load a second time for text.
     want_text: bool,
     record: Option<LoadRecord>,
+    /// Gets the load in the kernel's place.
+    take: Option<Box<dyn FnOnce(&ProgLoad)>>,
 }
 
 thread_local! {
@@ -92,9 +94,34 @@ pub fn with_backend<T>(
     want_text: bool,
     work: impl FnOnce() -> T,
 ) -> (T, Option<LoadRecord>) {
-    CALLS.set(Some(Calls { backend, log_buf, want_text, record: None }));
+    CALLS.set(Some(Calls { backend, log_buf, want_text, record: None, take: None }));
     let result = work();
     (result, CALLS.take().and_then(|calls| calls.record))
+}
+
+/// Runs `work` with this thread's bpf(2) calls answered by `kernel`, but for the program load whose log buffer is at `log_buf`: it goes
+/// to `take`, and fails with `EINVAL` for the caller.
+pub fn with_load_taken<T>(
+    kernel: Arc<Kernel>,
+    log_buf: u64,
+    take: impl FnOnce(&ProgLoad) + 'static,
+    work: impl FnOnce() -> T,
+) -> T {
+    let take: Option<Box<dyn FnOnce(&ProgLoad)>> = Some(Box::new(take));
+    let backend = Backend::Emulated(kernel);
+    CALLS.set(Some(Calls { backend, log_buf, want_text: false, record: None, take }));
+    let result = work();
+    CALLS.take();
+    result
+}
+
+/// The load is somebody else's, who gets it.
+fn taken(load: &ProgLoad) -> bool {
+    let take = CALLS.with_borrow_mut(|calls| calls.as_mut().and_then(|calls| calls.take.take()));
+    let Some(take) = take else { return false };
+    // The caller is C, through which no panic may go.
+    let _ = catch_unwind(AssertUnwindSafe(|| take(load)));
+    true
 }
 
 /// bpf(2) of this process, with the kernel's convention for errors.
@@ -113,6 +140,8 @@ pub unsafe fn hook_bpf(cmd: u32, attr: u64, size: u32) -> i64 {
     let load = (cmd == Cmd::ProgLoad as u32 && log_buf != 0 && attr != 0).then(|| read_attr(attr, size));
     // SAFETY: by the caller's promise.
     let result = match load {
+        Some(load) if load.log_buf == log_buf && taken(&load) => Err(Errno::EINVAL),
+        // SAFETY: by the caller's promise.
         Some(load) if load.log_buf == log_buf => unsafe {
             recorded_load(&backend, load, attr, size, want_text)
         },

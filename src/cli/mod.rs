@@ -4,6 +4,7 @@ mod backend;
 mod bcf;
 mod bench;
 mod diff;
+mod explain;
 mod load;
 pub mod object;
 mod output;
@@ -37,6 +38,8 @@ struct Cli {
 enum Command {
     /// Verify every program of BPF objects and print a table.
     Verify(verify::Verify),
+    /// Say why programs are rejected: the path, the values, whether it is a bug, and what to do.
+    Explain(explain::Explain),
     /// Compare the emulated kernel's answers with those of the kernel that runs here.
     Diff(diff::Diff),
     /// Compare verification times with those of the kernel that runs here.
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
     };
     match cli.command {
         Command::Verify(verify) => verify.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Diff(diff) => diff.run(),
         Command::Bench(bench) => bench.run(),
         Command::Run(run) => run.run(),

@@ -74,11 +74,17 @@ impl Program {
         self.helper(insn).map(|helper| helper.id)
     }
 
+    /// Prototype of that helper.
+    pub fn proto_at(&self, insn: u32) -> Option<&'static FuncProto> {
+        self.helper(insn).map(|helper| helper.proto)
+    }
+
     pub(super) fn helper(&self, insn: u32) -> Option<Helper> {
         self.helpers.get(insn as usize).copied().flatten()
     }
 
-    pub(super) fn map_use(&self, insn: u32) -> Option<MapUse> {
+    /// What an instruction that names a map names, with its 64-bit immediate.
+    pub fn map_use(&self, insn: u32) -> Option<MapUse> {
         self.map_uses.get(insn as usize).copied().flatten()
     }
 
@@ -89,7 +95,7 @@ impl Program {
     }
 
     /// What an access to the context yields; `None` where it is not allowed: `check_ctx_access`.
-    pub(super) fn ctx_access(&self, off: i64, size: i32, t: AccessType, is_ldsx: bool) -> Option<RegType> {
+    pub fn ctx_access(&self, off: i64, size: i32, t: AccessType, is_ldsx: bool) -> Option<RegType> {
         let off = i32::try_from(off).ok()?;
         let mut prog = self.prog.lock().unwrap_or_else(PoisonError::into_inner);
         let mut info = InsnAccessAux::new(is_ldsx);

@@ -219,7 +219,7 @@ impl Verifier {
         let is_new = reg.bcf_expr.is_none();
         bcf.reg_expr(reg, false)?;
         if is_new && bcf.options.explain {
-            bcf.notes.var(first as u32, frame, regno, fit_u32(reg) || fit_s32(reg));
+            bcf.notes.var(first as u32, frame, regno, !fit_u32(reg));
         }
         Ok(())
     }

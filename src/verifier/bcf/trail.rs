@@ -32,8 +32,8 @@ pub struct TrailVar {
     pub step: u32,
     pub frame: usize,
     pub regno: u8,
-    /// The variable is the value's lower half, which is extended.
-    pub half: bool,
+    /// A variable of 32 bits is extended by its sign.
+    pub signed: bool,
 }
 
 /// A conjunct of a path condition.
@@ -68,9 +68,9 @@ impl Notes {
         self.steps.saturating_sub(1)
     }
 
-    pub fn var(&mut self, id: u32, frame: usize, regno: u8, half: bool) {
+    pub fn var(&mut self, id: u32, frame: usize, regno: u8, signed: bool) {
         let step = self.step();
-        self.vars.push(TrailVar { id, step, frame, regno, half });
+        self.vars.push(TrailVar { id, step, frame, regno, signed });
     }
 
     pub fn cond(&mut self, cond: Expr, branch: bool) {

@@ -1,0 +1,145 @@
+//! Why a program is rejected, and whether that is a bug of the program: `bpftwin explain`.
+//!
+//! The program is verified with a condition for each rejection that describes the whole path to it ([`Options::explain`]). A condition
+//! that is refuted says that the verifier saw too little: the verification goes on, to the next rejection. One that is met gives values of
+//! inputs; the program is run on them along the path ([`replay`]), and only if it comes to harm where it was rejected is it called a
+//! bug. Everything else is unknown, with the reason. What to do comes from a table of known rejections ([`advice`]).
+
+pub mod advice;
+mod condition;
+mod flow;
+pub mod html;
+pub mod model;
+mod names;
+mod replay;
+mod report;
+mod source;
+
+use std::sync::Arc;
+
+use bpftwin_uapi::Errno;
+use bpftwin_uapi::attr::{BPF_LOG_LEVEL1, ProgLoad};
+
+use crate::bcf::checker::Policy;
+use crate::bcf::prover::Limits;
+use crate::kernel::Kernel;
+use crate::kernel::user_memory::UserMemory;
+use crate::syscall::prog_load::check_input;
+use crate::verifier::bcf::{Options, Step, Trail};
+use crate::verifier::bpf_check_bcf;
+use crate::verifier::input::Outcome;
+use crate::verifier::log::VecSink;
+use condition::{Answer, Condition};
+use model::Rejection;
+
+/// Rejections of one program that are looked at, each behind the proof of the one before.
+pub const MAX_REJECTIONS: usize = 32;
+
+/// What is found of a program.
+pub struct Explained {
+    /// How the verification ended, with the proofs that were found.
+    pub result: Result<(), Errno>,
+    pub not_emulated: Option<String>,
+    pub rejections: Vec<Rejection>,
+    /// The kernel's log, without the lines that asking for a proof adds.
+    pub log: String,
+}
+
+/// A rejection as the verification leaves it.
+struct Found {
+    errno: Errno,
+    message: String,
+    trail: Option<Trail>,
+    condition: Option<Condition>,
+    answer: Option<Answer>,
+}
+
+/// Verifies the program that `attr` loads into `kernel`, and explains its rejections. `limits` are for each condition.
+pub fn explain(
+    kernel: &Arc<Kernel>,
+    memory: &Arc<dyn UserMemory + Send + Sync>,
+    attr: &ProgLoad,
+    limits: &Limits,
+) -> Explained {
+    let attr = ProgLoad { log_level: BPF_LOG_LEVEL1, ..*attr };
+    let options = Options { auto: true, whole_path: true, explain: true };
+    let sink = VecSink::default();
+    let input = match check_input(kernel, memory, &attr, sink.clone(), Some(options)) {
+        Ok(input) => input,
+        Err(refusal) => {
+            let not_emulated = refusal.not_emulated.map(Into::into);
+            return Explained {
+                result: Err(refusal.errno),
+                not_emulated,
+                rejections: Vec::new(),
+                log: String::new(),
+            };
+        }
+    };
+    let (found, outcome) = verify(bpf_check_bcf(input), &sink, limits);
+    let btf_vmlinux = kernel.btf_vmlinux();
+    let rejections = report::report(&found, &outcome, btf_vmlinux.as_deref(), limits);
+    Explained {
+        result: outcome.result,
+        not_emulated: outcome.not_emulated,
+        rejections,
+        log: own_lines(&sink.text()),
+    }
+}
+
+/// Goes on from rejection to rejection as long as their conditions are refuted.
+fn verify(mut step: Step, sink: &VecSink, limits: &Limits) -> (Vec<Found>, Outcome) {
+    let mut found = Vec::new();
+    loop {
+        let suspended = match step {
+            Step::Requested(suspended) => suspended,
+            Step::Done(outcome) => {
+                if let (Err(errno), None) = (outcome.result, &outcome.not_emulated) {
+                    let trail = outcome.trail.as_deref().cloned();
+                    let message = last_message(&sink.text());
+                    found.push(Found { errno, message, trail, condition: None, answer: None });
+                }
+                return (found, *outcome);
+            }
+        };
+        let trail = suspended.trail();
+        let condition = Condition::new(suspended.request(), trail);
+        let answer = condition.as_ref().map(|condition| condition.answer(limits));
+        let proof = match &answer {
+            Some(Answer::Refuted(refuted)) if found.len() + 1 < MAX_REJECTIONS => {
+                Some((refuted.target, refuted.proof.clone()))
+            }
+            _ => None,
+        };
+        let errno = suspended.errno();
+        found.push(Found {
+            errno,
+            message: last_message(&sink.text()),
+            trail: trail.cloned(),
+            condition,
+            answer,
+        });
+        step = match proof {
+            Some((target, proof)) => suspended.resume(target, &proof, Policy::Strict),
+            None => return (found, *suspended.give_up(errno)),
+        };
+    }
+}
+
+fn is_message(line: &str) -> bool {
+    const OTHERS: [&str; 3] = ["verification time ", "stack depth ", "processed "];
+    !line.is_empty() && !is_bcf(line) && !OTHERS.iter().any(|start| line.starts_with(start))
+}
+
+/// Lines that are there only because proofs are asked for.
+fn is_bcf(line: &str) -> bool {
+    line.starts_with("bcf requested, ") || line.starts_with("bcf proof checked ") || line.starts_with("BCF: ")
+}
+
+fn last_message(log: &str) -> String {
+    log.lines().rev().find(|line| is_message(line)).unwrap_or_default().to_owned()
+}
+
+fn own_lines(log: &str) -> String {
+    log.lines().filter(|line| !is_bcf(line)).fold(String::new(), |text, line| text + line + "\n")
+}

@@ -1,0 +1,179 @@
+//! An explanation as data: what `--json` prints, and what text and page are made of.
+
+use serde::Serialize;
+
+/// What there is to say of one program.
+#[derive(Serialize, Debug)]
+pub struct Explanation {
+    pub object: String,
+    pub program: String,
+    pub section: String,
+    pub prog_type: String,
+    pub kernel: String,
+    /// `accepted`, `rejected`, `not_emulated` or `error`.
+    pub verdict: &'static str,
+    /// Why there is nothing to explain, where the program is neither accepted nor rejected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// In the order in which the verifier comes to them: the next one is there only if the one before is proved safe.
+    pub rejections: Vec<Rejection>,
+    /// With the proofs of [`rejections`](Self::rejections), the verifier would accept the program.
+    pub accepted_with_proofs: bool,
+    /// The kernel's log of the last rejection.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub log: String,
+}
+
+/// One rejection.
+#[derive(Serialize, Debug)]
+pub struct Rejection {
+    pub errno: i32,
+    pub message: String,
+    /// The rejected instruction; none where the program is rejected as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// Instructions on the path.
+    pub steps: usize,
+    /// The path, each source line once, in the order in which it comes to them.
+    pub path: Vec<Line>,
+    /// What the check is about and where it comes from, along the path.
+    pub values: Vec<Origin>,
+    pub finding: Finding,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub meaning: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<&'static str>,
+}
+
+/// An instruction, and its source line where that is known.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+pub struct Place {
+    pub insn: u32,
+    /// As the kernel's log prints it.
+    pub text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+}
+
+/// A source line.
+#[derive(Serialize, Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Source {
+    pub file: String,
+    pub line: u32,
+    pub text: String,
+}
+
+impl Source {
+    /// `prog.c:12`
+    pub fn at(&self) -> String {
+        format!("{}:{}", self.file, self.line)
+    }
+}
+
+impl Place {
+    /// `prog.c:12`, or the instruction's number.
+    pub fn at(&self) -> String {
+        self.source.as_ref().map_or_else(|| format!("insn {}", self.insn), Source::at)
+    }
+}
+
+/// A line of the path: a source line, or an instruction where there are none.
+#[derive(Serialize, Debug)]
+pub struct Line {
+    pub at: String,
+    pub text: String,
+    /// First instruction on the path that is of this line.
+    pub insn: u32,
+    /// How often the path comes to it.
+    pub visits: u32,
+    pub branches: Vec<Branch>,
+}
+
+/// Conditional jumps of one instruction along the path.
+#[derive(Serialize, Debug)]
+pub struct Branch {
+    pub insn: u32,
+    /// `r2 > 64`
+    pub condition: String,
+    /// How often it held, and how often not.
+    pub held: u32,
+    pub failed: u32,
+}
+
+impl Branch {
+    /// `r2 > 64: yes`
+    pub fn way(&self) -> String {
+        match (self.held, self.failed) {
+            (_, 0) => format!("{}: yes", self.condition),
+            (0, _) => format!("{}: no", self.condition),
+            (held, failed) => format!("{}: {held}× yes, {failed}× no", self.condition),
+        }
+    }
+}
+
+/// A value that the rejected check is about, or that such a value is computed from.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+pub struct Origin {
+    pub register: String,
+    pub place: Place,
+    /// Where the value comes from, if this is its beginning: a field of the context, a helper's result, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+/// The answer to the question whether it is a bug.
+#[derive(Serialize, Debug)]
+#[serde(tag = "finding", rename_all = "snake_case")]
+pub enum Finding {
+    /// The condition is refuted, with a proof that the strict checker takes.
+    Safe {
+        /// `path`: nothing takes it; `access`: whatever takes it, the access is inside of its memory.
+        proved: &'static str,
+        proof_bytes: usize,
+        prove_us: u64,
+        check_us: u64,
+        /// What the proof needs: facts that the verifier does not put together.
+        because: Vec<Fact>,
+    },
+    /// Inputs that drive the program along the path into the fault; it was run on them.
+    Bug {
+        inputs: Vec<Input>,
+        fault: String,
+    },
+    Unknown {
+        why: String,
+    },
+    /// Not a matter of values.
+    NoCondition {
+        why: String,
+    },
+}
+
+impl Finding {
+    /// `safe`, `bug`, `unknown`, `no condition`
+    pub fn name(&self) -> &'static str {
+        match self {
+            Finding::Safe { .. } => "safe",
+            Finding::Bug { .. } => "bug",
+            Finding::Unknown { .. } => "unknown",
+            Finding::NoCondition { .. } => "no condition",
+        }
+    }
+}
+
+/// A part of a condition that its proof needs.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+pub struct Fact {
+    pub place: Place,
+    pub text: String,
+}
+
+/// An input of the program and its value.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+pub struct Input {
+    pub what: String,
+    pub value: u64,
+    pub place: Place,
+    /// The value decides: it is from the condition's model, or the path needs it.
+    pub decisive: bool,
+}

@@ -71,6 +71,9 @@ pub struct LoadRecord {
     pub bcf: Option<Report>,
 }
 
+/// Gets a load.
+type Taker = Box<dyn FnOnce(&ProgLoad)>;
+
 struct Calls {
     backend: Backend,
     /// Address of the log buffer by which the load is recognised.
@@ -79,7 +82,7 @@ struct Calls {
     want_text: bool,
     record: Option<LoadRecord>,
     /// Gets the load in the kernel's place.
-    take: Option<Box<dyn FnOnce(&ProgLoad)>>,
+    take: Option<Taker>,
 }
 
 thread_local! {
@@ -107,7 +110,7 @@ pub fn with_load_taken<T>(
     take: impl FnOnce(&ProgLoad) + 'static,
     work: impl FnOnce() -> T,
 ) -> T {
-    let take: Option<Box<dyn FnOnce(&ProgLoad)>> = Some(Box::new(take));
+    let take: Option<Taker> = Some(Box::new(take));
     let backend = Backend::Emulated(kernel);
     CALLS.set(Some(Calls { backend, log_buf, want_text: false, record: None, take }));
     let result = work();

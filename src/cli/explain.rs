@@ -14,9 +14,9 @@ use super::backend::with_load_taken;
 use super::object::{Object, OpenError, take_warnings};
 use super::verify::{Job, jobs, object_name, type_name};
 use super::{Selection, output, usage_error, work};
-use crate::bcf::prover::Limits;
+use crate::bcf::prover;
 use crate::explain::model::{Explanation, Finding, Line, Rejection};
-use crate::explain::{Explained, explain, html};
+use crate::explain::{Explained, Limits, explain, html};
 use crate::kernel::own_memory::OwnMemory;
 use crate::kernel::settings::{Settings, series_by_name};
 use crate::kernel::user_memory::UserMemory;
@@ -53,6 +53,10 @@ pub struct Explain {
     /// Seconds to spend on each condition.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     timeout: u64,
+
+    /// Seconds after which the next rejection of a program is not looked for.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    total_time: u64,
 }
 
 impl Explain {
@@ -99,6 +103,7 @@ impl Explain {
             verdict: "error",
             reason: None,
             rejections: Vec::new(),
+            unfinished: false,
             accepted_with_proofs: false,
             log: String::new(),
         };
@@ -126,11 +131,12 @@ impl Explain {
         let prog_type = object.select(job.index, self.selection.prog_type.map(|kind| kind.0));
         object.set_log(job.index, 1, &mut buffer);
         let address = buffer.as_ptr() as u64;
-        let limits = Limits {
+        let prover = prover::Limits {
             timeout: Duration::from_secs(self.timeout),
             effort: Duration::from_millis(100),
-            ..Limits::default()
+            ..prover::Limits::default()
         };
+        let limits = Limits { prover, total: Duration::from_secs(self.total_time) };
         let explained = Arc::new(Mutex::new(None));
         let take = {
             let (kernel, explained) = (Arc::clone(&kernel), Arc::clone(&explained));
@@ -170,7 +176,8 @@ impl Explain {
 
 impl Explanation {
     fn fill(&mut self, explained: Explained) {
-        let Explained { result, not_emulated, rejections, log } = explained;
+        let Explained { result, not_emulated, rejections, unfinished, log } = explained;
+        self.unfinished = unfinished;
         (self.verdict, self.reason) = match (result, not_emulated) {
             (_, Some(what)) => ("not_emulated", Some(what)),
             (Err(errno), None) if rejections.is_empty() => ("error", Some(format!("not verified: {errno}"))),
@@ -236,11 +243,11 @@ impl Printer {
             writeln!(out, "{}", title_line(format!("{title}{nth}")))?;
             self.rejection(out, rejection)?;
         }
-        if explanation.accepted_with_proofs {
+        if let Some(end) = explanation.end() {
             writeln!(
                 out,
-                "With {} proofs the verifier accepts the program.\n",
-                explanation.rejections.len()
+                "{end}
+"
             )?;
         }
         Ok(())
@@ -255,6 +262,10 @@ impl Printer {
                 .as_ref()
                 .map_or_else(String::new, |source| format!("{}  {}\n", source.at(), source.text));
             head.add_row(["at", &format!("{at}{}: {}", place.insn, place.text)]);
+        }
+        if rejection.more_paths != 0 {
+            let more = format!("{} other paths to this instruction, proved safe too", rejection.more_paths);
+            head.add_row(["also on", &more]);
         }
         if let Some(meaning) = rejection.meaning {
             head.add_row(["meaning", meaning]);

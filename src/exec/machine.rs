@@ -147,6 +147,11 @@ impl<'p> Machine<'p> {
         value.term.map_or_else(Vec::new, |term| self.terms.answers_of(term))
     }
 
+    /// Answers that would give the value these bits, as far as can be told.
+    pub fn solve(&self, value: Value, bits: u64) -> Change {
+        value.term.map_or_else(Change::new, |term| self.terms.solve(term, bits))
+    }
+
     /// Changes of answers that may make conditional jumps go the other way than they last did, each on its own.
     pub fn flips(&self) -> Vec<(u32, Change)> {
         let mut flips = Vec::new();

@@ -32,8 +32,6 @@ pub struct Refuted {
     pub proof: Vec<u8>,
     pub prove_time: Duration,
     pub check_time: Duration,
-    /// Conjuncts of the path condition that the proof needs, as indices into [`Condition::conds`].
-    pub core: Vec<usize>,
 }
 
 /// The answer about a condition.
@@ -89,8 +87,7 @@ impl Condition {
             Err(error) => Answer::Unknown(error.to_string()),
             Ok(_) => {
                 let check_time = start.elapsed();
-                let core = self.core(target);
-                Answer::Refuted(Box::new(Refuted { target, proof, prove_time, check_time, core }))
+                Answer::Refuted(Box::new(Refuted { target, proof, prove_time, check_time }))
             }
         }
     }
@@ -171,8 +168,9 @@ impl Condition {
         vars
     }
 
-    /// Conjuncts of the path condition without which the proof does not hold: as many as can be are left out.
-    fn core(&self, target: Target) -> Vec<usize> {
+    /// Conjuncts of the path condition that a proof of `target` needs, as indices into [`conds`](Self::conds): as many as can be are
+    /// left out. None where they are too many.
+    pub fn core(&self, target: Target) -> Vec<usize> {
         let ids: Vec<Option<ExprId>> = self.conds.iter().map(|cond| self.ids.get(cond.id)).collect();
         let mut kept: Vec<usize> = (0..ids.len()).filter(|&i| ids[i].is_some()).collect();
         if kept.len() > MAX_CORE {

@@ -55,9 +55,7 @@ fn program(index: usize, explanation: &Explanation) -> Markup {
             p .origin { (explanation.object) " · " (explanation.prog_type) " · Linux " (explanation.kernel) }
             @if let Some(reason) = &explanation.reason { p { (explanation.verdict) ": " (reason) } }
             @for rejection in &explanation.rejections { (one(rejection)) }
-            @if explanation.accepted_with_proofs {
-                p .verdict { "With " (explanation.rejections.len()) " proofs the verifier accepts the program." }
-            }
+            @if let Some(end) = explanation.end() { p .verdict { (end) } }
             @if !explanation.log.is_empty() {
                 details { summary { "Log of the kernel" } pre { (explanation.log) } }
             }
@@ -80,6 +78,9 @@ fn one(rejection: &Rejection) -> Markup {
         article {
             h3 { (badge(&rejection.finding)) " " code { (rejection.message) } }
             @if let Some(place) = &rejection.place { (place_of(place)) }
+            @if rejection.more_paths != 0 {
+                p { "Also on " (rejection.more_paths) " other paths to this instruction, which were proved safe too." }
+            }
             @if let Some(meaning) = rejection.meaning { p { (meaning) } }
             (finding(&rejection.finding))
             @if let Some(advice) = rejection.advice { p .advice { strong { "What to do. " } (advice) } }

@@ -16,12 +16,13 @@ mod report;
 mod source;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bpftwin_uapi::Errno;
 use bpftwin_uapi::attr::{BPF_LOG_LEVEL1, ProgLoad};
 
 use crate::bcf::checker::Policy;
-use crate::bcf::prover::Limits;
+use crate::bcf::prover;
 use crate::kernel::Kernel;
 use crate::kernel::user_memory::UserMemory;
 use crate::syscall::prog_load::check_input;
@@ -32,8 +33,14 @@ use crate::verifier::log::VecSink;
 use condition::{Answer, Condition};
 use model::Rejection;
 
-/// Rejections of one program that are looked at, each behind the proof of the one before.
-pub const MAX_REJECTIONS: usize = 32;
+/// How far an explanation goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// For each condition.
+    pub prover: prover::Limits,
+    /// Time after which a program's next rejection is not looked for.
+    pub total: Duration,
+}
 
 /// What is found of a program.
 pub struct Explained {
@@ -41,6 +48,8 @@ pub struct Explained {
     pub result: Result<(), Errno>,
     pub not_emulated: Option<String>,
     pub rejections: Vec<Rejection>,
+    /// Whatever comes behind the last rejection was not looked at.
+    pub unfinished: bool,
     /// The kernel's log, without the lines that asking for a proof adds.
     pub log: String,
 }
@@ -52,6 +61,17 @@ struct Found {
     trail: Option<Trail>,
     condition: Option<Condition>,
     answer: Option<Answer>,
+    /// Other paths to the same instruction, rejected with the same words, that were proved safe too.
+    more_paths: usize,
+}
+
+impl Found {
+    /// At the same instruction, with the same words, and proved safe as well.
+    fn is_like(&self, other: &Found) -> bool {
+        let last = |found: &Found| found.trail.as_ref().and_then(|trail| trail.insns.last().copied());
+        let proved = |found: &Found| matches!(found.answer, Some(Answer::Refuted(_)));
+        proved(self) && proved(other) && last(self) == last(other) && self.message == other.message
+    }
 }
 
 /// Verifies the program that `attr` loads into `kernel`, and explains its rejections. `limits` are for each condition.
@@ -72,24 +92,22 @@ pub fn explain(
                 result: Err(refusal.errno),
                 not_emulated,
                 rejections: Vec::new(),
+                unfinished: false,
                 log: String::new(),
             };
         }
     };
-    let (found, outcome) = verify(bpf_check_bcf(input), &sink, limits);
+    let (found, unfinished, outcome) = verify(bpf_check_bcf(input), &sink, limits);
     let btf_vmlinux = kernel.btf_vmlinux();
-    let rejections = report::report(&found, &outcome, btf_vmlinux.as_deref(), limits);
-    Explained {
-        result: outcome.result,
-        not_emulated: outcome.not_emulated,
-        rejections,
-        log: own_lines(&sink.text()),
-    }
+    let rejections = report::report(&found, &outcome, btf_vmlinux.as_deref(), &limits.prover);
+    let log = own_lines(&sink.text());
+    Explained { result: outcome.result, not_emulated: outcome.not_emulated, rejections, unfinished, log }
 }
 
-/// Goes on from rejection to rejection as long as their conditions are refuted.
-fn verify(mut step: Step, sink: &VecSink, limits: &Limits) -> (Vec<Found>, Outcome) {
-    let mut found = Vec::new();
+/// Goes on from rejection to rejection as long as their conditions are refuted, and there is time. Gives whether time was short.
+fn verify(mut step: Step, sink: &VecSink, limits: &Limits) -> (Vec<Found>, bool, Outcome) {
+    let start = Instant::now();
+    let mut found: Vec<Found> = Vec::new();
     loop {
         let suspended = match step {
             Step::Requested(suspended) => suspended,
@@ -97,31 +115,30 @@ fn verify(mut step: Step, sink: &VecSink, limits: &Limits) -> (Vec<Found>, Outco
                 if let (Err(errno), None) = (outcome.result, &outcome.not_emulated) {
                     let trail = outcome.trail.as_deref().cloned();
                     let message = last_message(&sink.text());
-                    found.push(Found { errno, message, trail, condition: None, answer: None });
+                    found.push(Found { errno, message, trail, condition: None, answer: None, more_paths: 0 });
                 }
-                return (found, *outcome);
+                return (found, false, *outcome);
             }
         };
-        let trail = suspended.trail();
-        let condition = Condition::new(suspended.request(), trail);
-        let answer = condition.as_ref().map(|condition| condition.answer(limits));
+        let (errno, message) = (suspended.errno(), last_message(&sink.text()));
+        let trail = suspended.trail().cloned();
+        let condition = Condition::new(suspended.request(), trail.as_ref());
+        let answer = condition.as_ref().map(|condition| condition.answer(&limits.prover));
         let proof = match &answer {
-            Some(Answer::Refuted(refuted)) if found.len() + 1 < MAX_REJECTIONS => {
-                Some((refuted.target, refuted.proof.clone()))
-            }
+            Some(Answer::Refuted(refuted)) => Some((refuted.target, refuted.proof.clone())),
             _ => None,
         };
-        let errno = suspended.errno();
-        found.push(Found {
-            errno,
-            message: last_message(&sink.text()),
-            trail: trail.cloned(),
-            condition,
-            answer,
-        });
+        let new = Found { errno, message, trail, condition, answer, more_paths: 0 };
+        match found.iter_mut().find(|known| known.is_like(&new)) {
+            Some(known) => known.more_paths += 1,
+            None => found.push(new),
+        }
+        let is_proved = proof.is_some();
         step = match proof {
-            Some((target, proof)) => suspended.resume(target, &proof, Policy::Strict),
-            None => return (found, *suspended.give_up(errno)),
+            Some((target, proof)) if start.elapsed() < limits.total => {
+                suspended.resume(target, &proof, Policy::Strict)
+            }
+            _ => return (found, is_proved, *suspended.give_up(errno)),
         };
     }
 }

@@ -17,11 +17,25 @@ pub struct Explanation {
     pub reason: Option<String>,
     /// In the order in which the verifier comes to them: the next one is there only if the one before is proved safe.
     pub rejections: Vec<Rejection>,
+    /// Time was up: what comes behind the last rejection was not looked at.
+    pub unfinished: bool,
     /// With the proofs of [`rejections`](Self::rejections), the verifier would accept the program.
     pub accepted_with_proofs: bool,
     /// The kernel's log of the last rejection.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub log: String,
+}
+
+impl Explanation {
+    /// What the proofs come to, where there are some.
+    pub fn end(&self) -> Option<String> {
+        let proofs: usize = self.rejections.iter().map(|rejection| 1 + rejection.more_paths).sum();
+        if self.accepted_with_proofs {
+            let proofs = if proofs == 1 { "a proof".into() } else { format!("{proofs} proofs") };
+            return Some(format!("With {proofs} the verifier accepts the program."));
+        }
+        self.unfinished.then(|| format!("Time was up after {proofs} proofs: there may be more rejections."))
+    }
 }
 
 /// One rejection.
@@ -32,6 +46,8 @@ pub struct Rejection {
     /// The rejected instruction; none where the program is rejected as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
+    /// Other paths to the same instruction that are rejected with the same words, and were proved safe too.
+    pub more_paths: usize,
     /// Instructions on the path.
     pub steps: usize,
     /// The path, each source line once, in the order in which it comes to them.

@@ -9,7 +9,7 @@ use super::condition::{Answer, Condition, Equal, Refuted};
 use super::flow::{Flow, Question, Val};
 use super::model::*;
 use super::names::Names;
-use super::replay::{Difference, Replay, Replayed};
+use super::replay::{Difference, Replay, Replayed, Source};
 use super::source::Text;
 use crate::bcf::prover::Limits;
 use crate::btf::Btf;
@@ -85,6 +85,7 @@ impl Reporter<'_> {
             errno: found.errno.0,
             message: found.message.clone(),
             place: path.last().map(|&pc| self.names.text.place(pc)),
+            more_paths: found.more_paths,
             steps: path.len(),
             path: self.names.text.path(path),
             values,
@@ -167,7 +168,8 @@ impl Reporter<'_> {
     }
 
     fn safe(&self, case: &Case<'_>, condition: &Condition, refuted: &Refuted) -> Finding {
-        let because = refuted.core.iter().filter_map(|&i| self.fact(case, condition, i)).collect();
+        let core = condition.core(refuted.target);
+        let because = core.iter().filter_map(|&i| self.fact(case, condition, i)).collect();
         Finding::Safe {
             proved: if refuted.target == Target::PathUnreachable { "path" } else { "access" },
             proof_bytes: refuted.proof.len(),
@@ -261,15 +263,17 @@ impl Reporter<'_> {
                 }
                 Ok(Replayed::Differs(difference)) => difference,
             };
-            let Difference { step, value, same_as } = difference;
+            let Difference { step, source } = difference;
             let of_step =
                 |wanted: u32| condition.vars.iter().copied().find(|var| case.origin(var) == Some(wanted));
             let Some(var) = of_step(step) else { break };
             let here = self.names.text.place(case.pc(step)).at();
-            match same_as {
-                Some(earlier) => {
+            match source {
+                Source::Step(earlier) => {
                     let there = self.names.text.place(case.pc(earlier)).at();
-                    notes.push(format!("what is read at {here} is what was read at {there}, which the verifier takes for two values"));
+                    notes.push(format!(
+                        "what is read at {here} is what was read at {there}, which the verifier takes for two values"
+                    ));
                     match of_step(earlier) {
                         Some(other) => ties.push((var, Equal::Var(other))),
                         None => {
@@ -281,11 +285,15 @@ impl Reporter<'_> {
                         }
                     }
                 }
-                None => {
+                Source::Constant(value) => {
                     notes.push(format!(
-                        "the value at {here} is {value} in every run, which the verifier does not know"
+                        "the value at {here} is always {value}, which the verifier does not know"
                     ));
                     ties.push((var, Equal::Value(value)));
+                }
+                Source::Computed => {
+                    notes.push(format!("the verifier does not know how the value at {here} is computed"));
+                    break;
                 }
             }
             values = match condition.met_with(&ties, self.limits) {

@@ -27,7 +27,7 @@ use bpftwin_uapi::{Cmd, Errno, ProgType};
 pub struct Loaded {
     pub outcome: Box<Outcome>,
     pub proofs: usize,
-    /// Instructions for which a proof was asked.
+    /// Instructions at which BCF was needed.
     pub refined: BTreeSet<u32>,
 }
 
@@ -147,12 +147,12 @@ fn answer(suspended: Suspended) -> Step {
     Step::Done(suspended.give_up(errno))
 }
 
-/// Instructions that the log shows right before a request.
+/// Instructions that the log shows right before BCF says that it is needed.
 fn refined(log: &str) -> BTreeSet<u32> {
     let mut refined = BTreeSet::new();
     let mut current: Option<u32> = None;
     for line in log.lines() {
-        if line.starts_with("bcf requested") {
+        if line.starts_with("bcf requested") || line.starts_with("BCF: ") {
             refined.extend(current);
         } else if let Some((number, rest)) = line.split_once(": (")
             && rest.as_bytes().get(2) == Some(&b')')

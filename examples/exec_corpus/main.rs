@@ -3,8 +3,9 @@
 //!
 //! One line a program, tab-separated: object, program, verdict, runs, how they ended (returned, bad accesses, limit of
 //! instructions, not supported), instructions that were reached of those that verification reached, and the first bad access or
-//! the first thing not supported. `--bcf` proves what it takes to accept a program, and runs only programs that took a proof;
-//! it adds the number of proofs, and the instructions refined, with the number of runs that reached them.
+//! the first thing not supported. `--bcf` proves what it takes to accept a program, and runs only programs that needed BCF;
+//! it adds the number of proofs, and the instructions at which it was needed, with the number of runs that reached them.
+//! `--rejected` runs programs that stay rejected instead: a bad access of theirs is a bug, and the verifier is right.
 //! Exit status 1 if a verified program made a bad access.
 
 mod load;
@@ -37,6 +38,9 @@ struct Args {
     /// Prove what it takes.
     #[arg(long)]
     bcf: bool,
+    /// Run the programs that are rejected, and not those that are accepted.
+    #[arg(long)]
+    rejected: bool,
     /// Type of programs whose section names none.
     #[arg(long, default_value = "sched_cls")]
     prog_type: ProgTypeArg,
@@ -87,20 +91,26 @@ fn main() -> ExitCode {
 /// Verifies a program and runs it. Gives whether it made a bad access.
 fn judge(args: &Args, loader: &Loader, path: &Path, index: usize, name: &str) -> bool {
     let object = path.file_name().unwrap_or_default().to_string_lossy();
-    let verdict = match loader.load(path, index, args.prog_type.0) {
-        Ok(loaded) if loaded.outcome.result.is_ok() && (!args.bcf || loaded.proofs > 0) => {
-            let (tally, line) = run(args, &loaded);
-            println!("{object}\t{name}\taccepted\t{line}");
-            return tally.bad > 0;
+    let loaded = match loader.load(path, index, args.prog_type.0) {
+        Ok(loaded) => loaded,
+        Err(reason) => {
+            println!("{object}\t{name}\t{reason}");
+            return false;
         }
-        Ok(Loaded { outcome, proofs, .. }) => match outcome.result {
-            Ok(()) => "accepted without proof".into(),
-            Err(errno) => format!("rejected ({errno}) after {proofs} proofs"),
-        },
-        Err(reason) => reason,
     };
-    println!("{object}\t{name}\t{verdict}");
-    false
+    let accepted = loaded.outcome.result.is_ok();
+    let verdict = match loaded.outcome.result {
+        Ok(()) => "accepted".into(),
+        Err(errno) => format!("rejected ({errno})"),
+    };
+    let needed_bcf = loaded.proofs > 0 || !loaded.refined.is_empty();
+    if accepted == args.rejected || accepted && args.bcf && !needed_bcf {
+        println!("{object}\t{name}\t{verdict}");
+        return false;
+    }
+    let (tally, line) = run(args, &loaded);
+    println!("{object}\t{name}\t{verdict}\t{line}");
+    accepted && tally.bad > 0
 }
 
 fn run(args: &Args, loaded: &Loaded) -> (Tally, String) {

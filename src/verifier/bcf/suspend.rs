@@ -135,6 +135,10 @@ impl Verifier {
         }
         bcf.resumed = true;
         bcf.path_unreachable = target == Target::PathUnreachable;
+        if bcf.path_unreachable {
+            // Nothing was proved of the access, which may come again on another path.
+            bcf.access_checked = None;
+        }
         // The instruction that failed runs again.
         if at_jmp_point {
             self.cur_state.jmp_history.pop();

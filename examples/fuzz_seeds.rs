@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use bpftwin_uapi::attr::*;
 use bpftwin_uapi::insn::*;
-use bpftwin_uapi::{Cmd, Insn, MapType, ProgType};
+use bpftwin_uapi::{Cmd, HelperId, Insn, MapType, ProgType};
 use bytemuck::{Pod, Zeroable};
 use object::read::elf::ElfFile64;
 use object::{
@@ -313,14 +313,18 @@ impl Calls {
 
     fn call<T: Pod>(&mut self, cmd: Cmd, attr: &T) {
         let bytes = bytemuck::bytes_of(attr);
-        let size = bytes.len().min(ATTR_SIZE);
+        let size = bytes.len().min(ATTR_SIZE_BCF);
         let header = CallHeader { cmd: cmd as u8, size: size as u8 };
         self.calls.extend_from_slice(bytemuck::bytes_of(&header));
         self.calls.extend_from_slice(&bytes[..size]);
     }
 
-    fn write(mut self, seeds: &mut Seeds) -> Result<(), Error> {
-        let header = AttrHeader::default();
+    fn write(self, seeds: &mut Seeds) -> Result<(), Error> {
+        self.write_for(AttrHeader::default(), seeds)
+    }
+
+    /// [`Self::write`], for a kernel or a caller of another kind.
+    fn write_for(mut self, header: AttrHeader, seeds: &mut Seeds) -> Result<(), Error> {
         let mut bytes = [bytemuck::bytes_of(&header), &std::mem::take(&mut self.calls)].concat();
         if bytes.len() > DATA_AT {
             return Err("too many calls in a seed".into());
@@ -379,7 +383,52 @@ fn calls(seeds: &mut Seeds) -> Result<(), Error> {
         );
     }
     c.write(seeds)?;
+    suspended_load(seeds)?;
     programs(seeds)
+}
+
+/// A load that waits for a proof, and gets one that is none.
+fn suspended_load(seeds: &mut Seeds) -> Result<(), Error> {
+    let mut c = Calls::default();
+    // A byte of the stack at a place that only its half is compared with.
+    let insns = [
+        Insn::new(BPF_JMP | BPF_CALL, 0, 0, 0, HelperId::GetPrandomU32 as i32),
+        Insn::new(BPF_ALU | BPF_AND | BPF_K, 0, 0, 0, 255),
+        Insn::new(BPF_ALU | BPF_MOV | BPF_X, 1, 0, 0, 0),
+        Insn::new(BPF_ALU64 | BPF_MOV | BPF_X, 2, 10, 0, 0),
+        Insn::new(BPF_ALU64 | BPF_ADD | BPF_K, 2, 0, 0, -16),
+        Insn::new(BPF_ALU64 | BPF_ADD | BPF_X, 2, 0, 0, 0),
+        Insn::new(BPF_ALU64 | BPF_RSH | BPF_K, 1, 0, 0, 1),
+        Insn::new(BPF_JMP | BPF_JGT | BPF_K, 1, 0, 1, 4),
+        Insn::new(BPF_LDX | BPF_MEM | BPF_B, 0, 2, 0, 0),
+        Insn::new(BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
+    ];
+    let load = ProgLoad {
+        prog_type: ProgType::Tracepoint as u32,
+        insn_cnt: insns.len() as u32,
+        insns: c.data(bytemuck::cast_slice(&insns)),
+        license: c.data(b"GPL\0"),
+        log_level: 2,
+        log_size: 1024,
+        log_buf: c.data(&[0; 1024]),
+        bcf_buf: c.data(&[0; 1024]),
+        bcf_buf_size: 1024,
+        ..ProgLoad::zeroed()
+    };
+    c.call(Cmd::ProgLoad, &load);
+    let info = c.data(&[0; 256]);
+    c.call(Cmd::ObjGetInfoByFd, &GetInfo { bpf_fd: FIRST_FD as u32, info_len: 32, info });
+    for flags in [BCF_F_PROOF_PROVIDED, BCF_F_PROOF_PROVIDED | BCF_F_PROOF_PATH_UNREACHABLE] {
+        let proof = ProgLoad {
+            bcf_fd: FIRST_FD as u32,
+            bcf_flags: flags,
+            bcf_buf_true_size: 1024,
+            bcf_buf: c.data(bytemuck::cast_slice(bcf::CONTRADICTION)),
+            ..load
+        };
+        c.call(Cmd::ProgLoad, &proof);
+    }
+    c.write_for(AttrHeader { caps: format::caps::BCF, ..AttrHeader::default() }, seeds)
 }
 
 /// Everything that can be done with the elements of one map.

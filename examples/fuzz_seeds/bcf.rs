@@ -39,7 +39,7 @@ const DECLARATIONS: &str = "(set-logic QF_BV)
 ";
 
 /// Refutes `b and not b`: the conjunction is assumed, taken apart, and its parts contradict each other.
-const CONTRADICTION: &[u32] = &[
+pub const CONTRADICTION: &[u32] = &[
     0x0bcf, 6, 11, 0x19, 0x181, 0, 0x201, 0, 1, 0x100_0001, 3, 0x101_2009, 0, 0, 0x101_2009, 0, 1,
     0x002_2008, 1, 2,
 ];

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use bpftwin::kernel::caps::{Cap, CapSet, Caps};
+use bpftwin::kernel::profile::{Bcf, Profile, Series};
 use bpftwin::kernel::user_memory::UserMemory;
 use bpftwin::kernel::{Kernel, KernelSettings};
 use bpftwin_fuzz::descriptors;
 use bpftwin_fuzz::format::{AttrHeader, CallHeader, IMAGE_AT, IMAGE_SIZE, caps};
 use bpftwin_fuzz::memory::Image;
 use bpftwin_uapi::Cmd;
+use bpftwin_uapi::attr::ProgLoad;
 use libfuzzer_sys::fuzz_target;
 
 const CALLS_MAX: usize = 64;
@@ -37,6 +39,11 @@ fn run(input: &[u8]) {
     let header: AttrHeader = bytemuck::pod_read_unaligned(head);
     let kernel = Arc::new(Kernel::new(KernelSettings {
         vmlinux_btf: None,
+        profile: Profile::new(Series::NEWEST).with_bcf(if header.caps & caps::BCF != 0 {
+            Bcf::Kernel
+        } else {
+            Bcf::Off
+        }),
         quiet: true,
         caps: capabilities(header.caps),
         unprivileged_bpf_disabled: header.unprivileged_bpf_disabled % 3,
@@ -49,11 +56,18 @@ fn run(input: &[u8]) {
         let call: CallHeader = bytemuck::pod_read_unaligned(head);
         let address = IMAGE_AT + (input.len() - attr.len()) as u64;
         rest = attr.get(call.size.into()..).unwrap_or_default();
+        let before = load_of(&*memory, &call, address);
         let result = bpftwin::syscall::bpf(&kernel, &memory, call.cmd.into(), address, call.size.into());
         if let (Ok(fd), Some(cmd)) = (result, Cmd::from_u32(call.cmd.into()))
             && makes_descriptor(cmd)
         {
             open.push(fd);
+        }
+        if let (Some(before), Some(after)) = (before, load_of(&*memory, &call, address))
+            && before.bcf_flags == 0
+            && after.bcf_flags == 1
+        {
+            open.push(after.bcf_fd as i32);
         }
         if let Err(errno) = result {
             assert!(errno.0 > 0, "an error without a number");
@@ -64,6 +78,14 @@ fn run(input: &[u8]) {
     }
     open.into_iter().for_each(|fd| close(Some(fd)));
     kernel.sweep();
+}
+
+/// The attributes of a program load that has those of BCF.
+fn load_of(memory: &dyn UserMemory, call: &CallHeader, address: u64) -> Option<ProgLoad> {
+    let mut load = ProgLoad::default();
+    let is_load = call.cmd == Cmd::ProgLoad as u8 && usize::from(call.size) >= size_of::<ProgLoad>();
+    memory.read(address, bytemuck::bytes_of_mut(&mut load)).ok().filter(|()| is_load)?;
+    Some(load)
 }
 
 fn makes_descriptor(cmd: Cmd) -> bool {

@@ -12,7 +12,8 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|input: &[u8]| {
     let Ok(words) = words_of(input) else { return };
     let Ok(Request { arena, path_cond, refine_cond }) = Request::parse(&words) else { return };
-    let limits = Limits { timeout: Duration::from_millis(500), memory: 256 << 20, effort: Duration::from_millis(20) };
+    let limits =
+        Limits { timeout: Duration::from_millis(500), memory: 256 << 20, effort: Duration::from_millis(20) };
     for root in path_cond.into_iter().chain(refine_cond) {
         // That a proof holds is asserted where it is made.
         if let Verdict::Refuted(model) = prove(&arena, root, &limits) {

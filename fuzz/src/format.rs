@@ -34,6 +34,8 @@ pub mod caps {
     pub const NO_SYS_ADMIN: u8 = 8;
     pub const NOT_GPL: u8 = 16;
     pub const NO_JIT: u8 = 32;
+    /// Of the `attr` target: the kernel has BCF.
+    pub const BCF: u8 = 64;
 }
 
 /// Bytes of the log buffer, by the high four bits of [`ProgramHeader::log`].

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use bpftwin_uapi::attr::{MapCreate, MapElem, Obj};
-use bpftwin_uapi::{Cmd, MapType};
+use bpftwin_uapi::attr::{MapCreate, MapElem, Obj, ProgLoad};
+use bpftwin_uapi::{Cmd, Insn, MapType, ProgType};
 
 use super::*;
 use crate::kernel::KernelSettings;
+use crate::kernel::profile::{Bcf, Profile, Series};
 
 /// The test's own memory.
 struct OwnMemory;
@@ -194,4 +195,47 @@ fn pins_keep_objects() {
     // SAFETY: as above.
     unsafe { libc::close(fd) };
     assert_eq!(kernel.maps().next_from(1), None);
+}
+
+#[test]
+fn suspended_loads_do_not_keep_their_kernel() {
+    let kernel = Arc::new(Kernel::new(KernelSettings {
+        profile: Profile::new(Series::V6_18).with_bcf(Bcf::Kernel),
+        vmlinux_btf: None,
+        ..KernelSettings::default()
+    }));
+    // A byte of the stack at a place that only its half is compared with.
+    let insns = [
+        (0x85, 0, 0, 7),
+        (0x54, 0, 0, 255),
+        (0xbc, 1, 0, 0),
+        (0xbf, 2, 10, 0),
+        (0x07, 2, 0, -16),
+        (0x0f, 2, 0, 0),
+        (0x77, 1, 0, 1),
+        (0x25, 1, 0, 4),
+        (0x71, 0, 2, 0),
+        (0x95, 0, 0, 0),
+    ]
+    .map(|(code, dst, src, imm)| Insn::new(code, dst, src, i16::from(code == 0x25), imm));
+    let mut request = [0u8; 4096];
+    let mut attr = ProgLoad {
+        prog_type: ProgType::Tracepoint as u32,
+        insn_cnt: insns.len() as u32,
+        insns: insns.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        bcf_buf: request.as_mut_ptr() as u64,
+        bcf_buf_size: size_of_val(&request) as u32,
+        ..ProgLoad::default()
+    };
+    let memory: Arc<dyn UserMemory + Send + Sync> = Arc::new(OwnMemory);
+    let answer =
+        bpf(&kernel, &memory, Cmd::ProgLoad as i32, &raw mut attr as u64, size_of::<ProgLoad>() as u32);
+    assert_eq!((answer, attr.bcf_flags), (Err(Errno::EINVAL), 1));
+    assert!(kernel.bcf_by_fd(attr.bcf_fd as i32).is_ok());
+    let weak = Arc::downgrade(&kernel);
+    drop(kernel);
+    assert!(weak.upgrade().is_none());
+    // SAFETY: a descriptor of this test, closed without memory effects.
+    unsafe { libc::close(attr.bcf_fd as i32) };
 }

@@ -6,7 +6,9 @@ use std::process::Command;
 
 use crate::client::{close, text, under_shim};
 use crate::descriptors::map_of_64;
-use crate::programs::{halved, halved_twice, out_of_bounds, rest_of_value, size_of_argument};
+use crate::programs::{
+    halved, halved_twice, out_of_bounds, rest_of_value, size_of_argument, unreachable_reads,
+};
 use crate::{Load, WITH_BCF};
 
 /// What libbpf's prover callback does: the request in the load's buffer becomes a proof, or there is none.
@@ -59,6 +61,9 @@ fn safe_programs_are_loaded() {
             ("twice", halved_twice(0), 2),
             ("size", size_of_argument(), 1),
             ("rest", rest_of_value(map), 1),
+            // Paths that nothing takes are told of together, sixteen with the next one, and the others at the end.
+            ("unreachable", unreachable_reads(1), 1),
+            ("many unreachable", unreachable_reads(20), 2),
         ];
         for (name, insns, requests) in programs {
             let mut plain = Load::plain(insns.clone());

@@ -80,6 +80,19 @@ pub fn size_of_argument() -> Vec<Insn> {
     ]
 }
 
+/// The same byte compared with smaller and smaller numbers, all larger than it can be; behind each comparison stands nonsense.
+pub fn unreachable_reads(count: i32) -> Vec<Insn> {
+    let mut insns = byte_of_the_stack();
+    // Without the access.
+    insns.truncate(8);
+    insns.push(jump_imm(BPF_JGT, 1, 4, 2 * count as i16));
+    for number in 0..count {
+        insns.extend([jump_imm(BPF_JLE, 0, 250 - 10 * number, 1), mov_reg(3, 5)]);
+    }
+    insns.extend([mov_imm(0, 0), exit()]);
+    insns
+}
+
 /// What is left of a map's value of 64 bytes behind a variable place in it: pointer and size are bounded together only.
 pub fn rest_of_value(map: i32) -> Vec<Insn> {
     vec![

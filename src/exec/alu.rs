@@ -109,6 +109,7 @@ pub fn compare(op: u8, is_jmp32: bool, dst: u64, src: u64) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bcf::eval::Bv;
 
     const MIN: u64 = i64::MIN as u64;
     const NEG: u64 = u64::MAX;
@@ -173,5 +174,51 @@ mod tests {
         assert_eq!(compare(BPF_JEQ, true, 1 << 32, 0), Some(true));
         assert_eq!(compare(BPF_JSET, false, 6, 1), Some(false));
         assert_eq!(compare(BPF_CALL, false, 0, 0), None);
+    }
+
+    /// What SMT-LIB says of the operation, where that is the same.
+    fn by_terms(op: u8, width: u8, dst: u64, src: u64) -> Option<u64> {
+        let (dst, src) = (Bv::new(width, dst), Bv::new(width, src));
+        let count = src.and(Bv::new(width, u64::from(width) - 1));
+        let result = match op {
+            BPF_ADD => dst.add(src),
+            BPF_SUB => dst.sub(src),
+            BPF_MUL => dst.mul(src),
+            BPF_DIV if !src.is_zero() => dst.udiv(src),
+            BPF_MOD => dst.urem(src),
+            BPF_OR => dst.or(src),
+            BPF_AND => dst.and(src),
+            BPF_XOR => dst.xor(src),
+            BPF_LSH => dst.shl(count),
+            BPF_RSH => dst.lshr(count),
+            BPF_ARSH => dst.ashr(count),
+            BPF_NEG => dst.neg(),
+            _ => return None,
+        };
+        result.to_u64()
+    }
+
+    #[test]
+    fn agrees_with_bit_vectors() {
+        let mut rng = crate::exec::random::Rng(1);
+        let corners = [0, 1, 2, 31, 32, 63, 64, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, NEG >> 1, MIN, NEG];
+        let mut compared = 0;
+        for round in 0..4000 {
+            let mut pick = || match rng.below(3) {
+                0 => corners[rng.below(corners.len())],
+                1 => rng.next(),
+                _ => rng.next() >> rng.below(64),
+            };
+            let (dst, src) = (pick(), pick());
+            for op in (BPF_ADD..=BPF_ARSH).step_by(0x10) {
+                for (width, ours) in [(64, alu64(op, 0, dst, src)), (32, alu32(op, 0, dst, src))] {
+                    if let Some(theirs) = by_terms(op, width, dst, src) {
+                        assert_eq!(ours, Some(theirs), "{round}: {op:#x} {width} {dst:#x} {src:#x}");
+                        compared += 1;
+                    }
+                }
+            }
+        }
+        assert!(compared > 4000 * 22, "{compared}");
     }
 }

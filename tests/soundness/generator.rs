@@ -1,4 +1,4 @@
-//! Programs that compute with inputs, branch on what they computed, and then access memory by it.
+//! Programs that compute with inputs, branch on what they computed, and then access memory by it. There are loops and functions.
 
 use bpftwin_uapi::insn::*;
 use bpftwin_uapi::{HelperId, Insn};
@@ -9,6 +9,10 @@ pub const VALUE_SIZE: u32 = 64;
 
 /// Registers for numbers. R6 is the context, R7 points to the map's value, R1 to R5 are for accesses.
 const NUMBERS: [u8; 3] = [BPF_REG_0, BPF_REG_8, BPF_REG_9];
+/// The same in functions.
+const FUNCTION_NUMBERS: [u8; 3] = [BPF_REG_0, BPF_REG_1, BPF_REG_2];
+/// Counts the rounds of a loop.
+const COUNTER: u8 = BPF_REG_2;
 const CTX: u8 = BPF_REG_6;
 const VALUE: u8 = BPF_REG_7;
 /// Bytes below the frame pointer that are initialised, and accessed at variable offsets.
@@ -23,8 +27,12 @@ pub struct Generator {
     insns: Vec<Insn>,
     /// Jumps to the end of the program.
     to_exit: Vec<usize>,
+    /// Calls, whose function comes in the end.
+    calls: Vec<usize>,
     /// Spilled numbers, eight bytes each.
     spilled: usize,
+    numbers: [u8; 3],
+    in_loop: bool,
     last_access: usize,
 }
 
@@ -38,7 +46,16 @@ fn imm_op(class: u8, op: u8, dst: u8, imm: i32) -> Insn {
 
 impl Generator {
     pub fn new(seed: u64) -> Self {
-        Generator { rng: seed, insns: Vec::new(), to_exit: Vec::new(), spilled: 0, last_access: 0 }
+        Generator {
+            rng: seed,
+            insns: Vec::new(),
+            to_exit: Vec::new(),
+            calls: Vec::new(),
+            spilled: 0,
+            numbers: NUMBERS,
+            in_loop: false,
+            last_access: 0,
+        }
     }
 
     /// splitmix64
@@ -60,6 +77,10 @@ impl Generator {
 
     fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())]
+    }
+
+    fn number(&mut self) -> u8 {
+        self.numbers[self.below(3)]
     }
 
     fn class(&mut self) -> u8 {
@@ -86,7 +107,8 @@ impl Generator {
 
     /// A program; it is accepted, or takes proofs, or is wrong.
     pub fn program(&mut self) -> Vec<Insn> {
-        (self.insns, self.to_exit, self.spilled) = (Vec::new(), Vec::new(), 0);
+        (self.insns, self.to_exit, self.calls) = (Vec::new(), Vec::new(), Vec::new());
+        (self.numbers, self.spilled) = (NUMBERS, 0);
         self.insns.push(reg_op(BPF_ALU64, BPF_MOV, CTX, BPF_REG_1));
         self.insns.push(Insn::new(BPF_LD | BPF_IMM | BPF_DW, VALUE, BPF_PSEUDO_MAP_VALUE, 0, MAP_FD));
         self.insns.push(Insn::default());
@@ -103,12 +125,59 @@ impl Generator {
             self.guarded_access();
         }
         self.insns.push(imm_op(BPF_ALU64, BPF_MOV, BPF_REG_0, 0));
-        let exit = self.insns.len() as i32 - 1;
-        self.insns.push(Insn::new(BPF_JMP | BPF_EXIT, 0, 0, 0, 0));
-        for &jump in &self.to_exit {
-            self.insns[jump].off = (exit - jump as i32 - 1) as i16;
+        self.exit(1);
+        for call in std::mem::take(&mut self.calls) {
+            self.insns[call].imm = (self.insns.len() - call - 1) as i32;
+            self.function();
         }
         self.insns.clone()
+    }
+
+    /// The end of a function, with the jumps to `before` instructions in front of it.
+    fn exit(&mut self, before: usize) {
+        let exit = self.insns.len() - before;
+        for jump in std::mem::take(&mut self.to_exit) {
+            self.insns[jump].off = (exit - jump - 1) as i16;
+        }
+        self.insns.push(Insn::new(BPF_JMP | BPF_EXIT, 0, 0, 0, 0));
+    }
+
+    /// Computes a number from two.
+    fn function(&mut self) {
+        (self.numbers, self.spilled) = (FUNCTION_NUMBERS, 0);
+        self.insns.push(reg_op(BPF_ALU64, BPF_MOV, BPF_REG_0, BPF_REG_1));
+        for _ in 0..1 + self.below(4) {
+            self.statement();
+        }
+        self.exit(0);
+    }
+
+    fn call(&mut self) {
+        for arg in [BPF_REG_1, BPF_REG_2] {
+            let number = self.number();
+            self.insns.push(reg_op(BPF_ALU64, BPF_MOV, arg, number));
+        }
+        self.calls.push(self.insns.len());
+        self.insns.push(Insn::new(BPF_JMP | BPF_CALL, 0, BPF_PSEUDO_CALL, 0, 0));
+    }
+
+    fn in_function(&self) -> bool {
+        self.numbers == FUNCTION_NUMBERS
+    }
+
+    /// A few statements, a few times.
+    fn rounds(&mut self) {
+        self.insns.push(imm_op(BPF_ALU64, BPF_MOV, COUNTER, 0));
+        let start = self.insns.len();
+        self.in_loop = true;
+        for _ in 0..1 + self.below(3) {
+            self.statement();
+        }
+        self.in_loop = false;
+        self.insns.push(imm_op(BPF_ALU64, BPF_ADD, COUNTER, 1));
+        let off = start as i64 - self.insns.len() as i64 - 1;
+        let rounds = 2 + self.below(3) as i32;
+        self.insns.push(Insn::new(BPF_JMP | BPF_JLT | BPF_K, COUNTER, 0, off as i16, rounds));
     }
 
     /// Loads any number.
@@ -129,9 +198,12 @@ impl Generator {
     }
 
     fn statement(&mut self) {
-        let (dst, src) = (self.pick(&NUMBERS), self.pick(&NUMBERS));
-        match self.below(14) {
-            0 => self.input(dst),
+        let (dst, src) = (self.number(), self.number());
+        match self.below(16) {
+            // Functions have no pointers to read from, loops no room for calls.
+            0 if !self.in_function() => self.input(dst),
+            14 if !self.in_function() && !self.in_loop => self.rounds(),
+            15 if !self.in_function() && !self.in_loop => self.call(),
             1 | 2 => {
                 let (class, op) =
                     (self.class(), self.pick(&[BPF_ADD, BPF_SUB, BPF_XOR, BPF_OR, BPF_AND, BPF_MUL]));
@@ -150,7 +222,12 @@ impl Generator {
             6 => {
                 let (class, op) = (self.class(), self.pick(&[BPF_LSH, BPF_RSH, BPF_ARSH]));
                 let count = self.below(if class == BPF_ALU { 32 } else { 64 });
-                let count = if self.one_in(2) { count % 4 } else { count };
+                let count = match self.below(4) {
+                    0 => count,
+                    1 if class == BPF_ALU => 31,
+                    1 => 63,
+                    _ => count % 4,
+                };
                 self.insns.push(imm_op(class, op, dst, count as i32));
             }
             7 => {
@@ -194,7 +271,7 @@ impl Generator {
         let op = if self.one_in(2) { BPF_JGT } else { op };
         self.to_exit.push(self.insns.len());
         if self.one_in(4) {
-            let other = self.pick(&NUMBERS);
+            let other = self.number();
             self.insns.push(Insn::new(class | op | BPF_X, reg, other, 0, 0));
         } else {
             let imm = self.constant();
@@ -217,13 +294,14 @@ impl Generator {
             // Neither branches in branches, nor what may be skipped to be filled later.
             loop {
                 let before = self.insns.len();
-                let exits = self.to_exit.len();
+                let (exits, calls) = (self.to_exit.len(), self.calls.len());
                 self.statement();
                 if self.spilled == spilled {
                     break;
                 }
                 self.insns.truncate(before);
                 self.to_exit.truncate(exits);
+                self.calls.truncate(calls);
                 self.spilled = spilled;
             }
         }
@@ -253,8 +331,8 @@ impl Generator {
 
     /// An access by a number, which something was compared before that the number can be computed back from.
     fn guarded_access(&mut self) {
-        let offset = self.pick(&NUMBERS);
-        let size = self.pick(&NUMBERS);
+        let offset = self.number();
+        let size = self.number();
         if !self.one_in(4) {
             self.derived_guard(offset);
         }
@@ -291,7 +369,7 @@ impl Generator {
             let insn = match self.below(6) {
                 0 => imm_op(class, BPF_ADD, derived, self.constant()),
                 1 => imm_op(class, BPF_SUB, derived, self.below(9) as i32),
-                2 => reg_op(class, BPF_ADD, derived, self.pick(&NUMBERS)),
+                2 => reg_op(class, BPF_ADD, derived, self.number()),
                 3 => imm_op(class, BPF_LSH, derived, self.below(4) as i32),
                 4 => imm_op(class, BPF_RSH, derived, self.below(4) as i32),
                 _ => imm_op(class, BPF_XOR, derived, self.below(64) as i32),
@@ -299,7 +377,7 @@ impl Generator {
             self.insns.push(insn);
         }
         self.to_exit.push(self.insns.len());
-        let limit = self.pick(&[7, 15, 31, 48, 56, 60, 63, 64]);
+        let limit = self.pick(&[3, 7, 7, 15, 15, 31, 48, 56, 60, 63, 64]);
         let class = self.jump_class();
         self.insns.push(Insn::new(class | BPF_JGT | BPF_K, derived, 0, 0, limit));
     }

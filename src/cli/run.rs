@@ -13,7 +13,16 @@ use crate::kernel::settings::{Mode, series_by_name};
 /// File name of the preload library.
 const SHIM: &str = "libbpftwin_shim.so";
 
+/// Settings that have no option.
+const ENVIRONMENT: &str = "\
+Environment, of the command too:
+  BPFTWIN_BTF   the emulated kernel's BTF, a raw BTF or an ELF file
+  BPFTWIN_CAPS  capabilities of the caller: all, real, or a comma list
+  BPFTWIN_BCF   off; kernel: BPF_PROG_LOAD hands out conditions and takes proofs; auto: they are proved here
+  BPFTWIN_LOG   where reports go: 1 for standard error, or a file";
+
 #[derive(Args)]
+#[command(after_help = ENVIRONMENT)]
 pub struct Run {
     /// Kernel series, or "host" for the one that runs here.
     #[arg(long, value_name = "K")]

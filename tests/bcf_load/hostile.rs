@@ -228,6 +228,20 @@ fn requests_that_cannot_be_told() {
 }
 
 #[test]
+fn a_log_that_vanishes() {
+    under_shim("hostile::a_log_that_vanishes", WITH_BCF, || {
+        let mut load = Load::new(halved());
+        let log = page();
+        (load.attr.log_buf, load.attr.log_size) = (log, 4096);
+        let proof = proof_of(&load.request());
+        // SAFETY: the page is our own.
+        unsafe { libc::munmap(log as *mut _, 4096) };
+        assert_eq!(load.resume(2, &proof), Err(libc::EFAULT));
+        assert_eq!(load.resume(2, &proof), Err(libc::EINVAL));
+    });
+}
+
+#[test]
 fn no_descriptor_is_left() {
     under_shim("hostile::no_descriptor_is_left", WITH_BCF, || {
         let mut load = Load::new(halved());

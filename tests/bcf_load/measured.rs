@@ -71,6 +71,14 @@ const REQUEST: &[u32] = &[
     44,
 ];
 
+/// The number that the next descriptor gets.
+fn lowest_free() -> i32 {
+    // SAFETY: a descriptor call without memory effects.
+    let fd = unsafe { libc::dup(0) };
+    close(fd);
+    fd
+}
+
 #[test]
 fn a_load_without_a_buffer() {
     under_shim("measured::a_load_without_a_buffer", WITH_BCF, || {
@@ -186,9 +194,11 @@ fn a_buffer_that_is_too_small() {
 fn a_request() {
     under_shim("measured::a_request", WITH_BCF, || {
         let mut load = Load::new(halved());
+        let lowest = lowest_free();
         assert_eq!(load.call(), Err(libc::EINVAL));
         let attr = &load.attr;
         assert_eq!((attr.bcf_flags, attr.bcf_buf_true_size, attr.log_true_size), (1, 196, 0));
+        assert_eq!(attr.bcf_fd as i32, lowest);
         let log = load.log_text();
         assert!(log.ends_with(&format!("\n{ASKED}")), "{log}");
         assert_eq!(log.len(), 1153, "{log}");
@@ -215,9 +225,9 @@ fn a_proof_of_the_refinement() {
     under_shim("measured::a_proof_of_the_refinement", WITH_BCF, || {
         let mut load = Load::new(halved());
         let proof = proof_of(&load.request());
-        let bcf_fd = load.attr.bcf_fd;
+        let (bcf_fd, lowest) = (load.attr.bcf_fd, lowest_free());
         let fd = load.resume(2, &proof).unwrap_or_else(|errno| panic!("{errno}: {}", load.log_text()));
-        assert_eq!((load.attr.bcf_flags, load.attr.bcf_fd), (2, bcf_fd));
+        assert_eq!((fd, load.attr.bcf_flags, load.attr.bcf_fd), (lowest, 2, bcf_fd));
         // The log starts anew with success, and the instruction that failed counts twice.
         let statistics = load.log_text();
         assert!(statistics.starts_with("processed 14 insns (limit 1000000) "), "{statistics}");

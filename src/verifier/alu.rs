@@ -475,7 +475,13 @@ impl Verifier {
             dst_reg.type_ = ptr_reg.type_;
             dst_reg.id = ptr_reg.id;
         }
-        self.check_reg_sane_offset(off_reg, ptr_reg.type_)?;
+        if let Err(err) = self.check_reg_sane_offset(off_reg, ptr_reg.type_) {
+            // The offset's register is as it was; where the pointer is the source, it is not.
+            if operands == Operands::PtrDst && insn.src() == BPF_X && self.bcf.is_some() {
+                self.bcf_refine_scalar(insn.src_reg(), -BPF_MAX_VAR_OFF + 1, i64::MAX);
+            }
+            return Err(err);
+        }
         self.check_reg_sane_offset(&ptr_reg, ptr_reg.type_)?;
         self.cur_reg_mut(dst).mark32_unbounded();
         let variable = self.tracking

@@ -10,6 +10,9 @@ use super::{BPF_MAX_VAR_SIZ, Result, Verifier};
 use crate::progs;
 use crate::verbose;
 
+/// Largest size of a memory argument that is not constant.
+const MAX_SIZE: i64 = BPF_MAX_VAR_SIZ as i64 - 1;
+
 /// The program type rewrites accesses to its context: `convert_ctx_access` of its operations.
 fn has_convert_ctx_access(prog_type: ProgType) -> bool {
     use ProgType::*;
@@ -132,17 +135,17 @@ impl Verifier {
         let meta = if reg.var_off.is_const() { Some(meta) } else { None };
         if smin < 0 {
             verbose!(self, "R{regno} min value is negative, either use unsigned or 'var &= const'\n");
-            self.bcf_prove_unreachable();
+            self.bcf_refine_scalar(regno, i64::from(!zero_size_allowed), MAX_SIZE);
             return Err(Errno::EACCES);
         }
         if umin == 0 && !zero_size_allowed {
             verbose!(self, "R{regno} invalid zero-sized read: u64=[{},{}]\n", umin as i64, umax as i64);
-            self.bcf_prove_unreachable();
+            self.bcf_refine_scalar(regno, 1, MAX_SIZE);
             return Err(Errno::EACCES);
         }
         if umax >= BPF_MAX_VAR_SIZ {
             verbose!(self, "R{regno} unbounded memory access, use 'var &= const' or 'if (var < const)'\n");
-            self.bcf_prove_unreachable();
+            self.bcf_refine_scalar(regno, i64::from(!zero_size_allowed), MAX_SIZE);
             return Err(Errno::EACCES);
         }
         let ptr_regno = regno.saturating_sub(1);

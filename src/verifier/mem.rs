@@ -376,7 +376,9 @@ impl Verifier {
         let (smin, umax) = (reg.smin_value, reg.umax_value);
         let min = smin.wrapping_add(off as i64);
         if smin < 0 && (smin == i64::MIN || min != min as i32 as i64 || min < 0) {
-            return self.report_negative_min(regno);
+            let rejected = self.report_negative_min(regno);
+            self.bcf_refine_wild_access(regno, off, 0, mem_size as i32, size);
+            return rejected;
         }
         if let Err(err) = self.check_region_bounds(regno, min as i32, size, mem_size, zero_size_allowed) {
             verbose!(self, "R{regno} min value is outside of the allowed memory range\n");
@@ -385,6 +387,7 @@ impl Verifier {
         }
         if umax >= BPF_MAX_VAR_OFF as u64 {
             verbose!(self, "R{regno} unbounded memory access, make sure to bounds check any such access\n");
+            self.bcf_refine_wild_access(regno, off, 0, mem_size as i32, size);
             return Err(Errno::EACCES);
         }
         let max = umax.wrapping_add(off as i64 as u64) as i32;

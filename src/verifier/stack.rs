@@ -555,6 +555,8 @@ impl Verifier {
             if reg.smax_value >= BPF_MAX_VAR_OFF || reg.smin_value <= -BPF_MAX_VAR_OFF {
                 let direction = stack_access_direction(access);
                 verbose!(self, "invalid unbounded variable-offset{direction} stack R{regno}\n");
+                let low = self.stack_min_off(frame, access);
+                self.bcf_refine_wild_access(regno, off, low, 0, access_size);
                 return Err(Errno::EACCES);
             }
             min_off = reg.smin_value + off as i64;

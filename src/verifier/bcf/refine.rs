@@ -32,6 +32,21 @@ enum Size {
     Bytes(i32),
 }
 
+/// A scalar whose value is to be proved to lie in a range, both ends of it included.
+#[derive(Clone, Copy)]
+struct ScalarRange {
+    regno: u8,
+    min: i64,
+    max: i64,
+}
+
+/// What is to be refined.
+#[derive(Clone, Copy)]
+enum Subject {
+    Access(MemAccess),
+    Scalar(ScalarRange),
+}
+
 /// What became of an attempt.
 enum Attempt {
     /// A condition is to be proved.
@@ -104,14 +119,44 @@ impl Verifier {
             return self.bcf_prove_unreachable();
         }
         let access = MemAccess { ptr_regno: regno, size, off, low, high };
-        if let Attempt::Requested = self.bcf_refine(reg_mask, Some(access)) {
+        if let Attempt::Requested = self.bcf_refine(reg_mask, Some(Subject::Access(access))) {
             verbose!(self, "bcf requested, try to refine R{regno} access\n");
         }
     }
 
-    /// `bcf_refine`: makes the condition of the present path, and of the access if one is given. `reg_mask` are the registers in
+    /// As [`Self::bcf_refine_access_bound`], for rejections of an access that the published kernel does not refine: it only asks
+    /// whether the path is unreachable.
+    #[cold]
+    pub(in crate::verifier) fn bcf_refine_wild_access(
+        &mut self,
+        regno: u8,
+        off: i32,
+        low: i32,
+        high: i32,
+        size: i32,
+    ) {
+        if self.bcf.as_ref().is_some_and(|bcf| bcf.options.auto) {
+            self.bcf_refine_access_bound(regno, off, low, high, size);
+        }
+    }
+
+    /// The value of register `regno`, a scalar, is to be proved to lie in `min..=max`. The published kernel does not refine scalars: there,
+    /// the path is to be proved unreachable.
+    #[cold]
+    pub(in crate::verifier) fn bcf_refine_scalar(&mut self, regno: u8, min: i64, max: i64) {
+        let Some(bcf) = &self.bcf else { return };
+        if !bcf.options.auto || self.cur_reg(regno).is_const() {
+            return self.bcf_prove_unreachable();
+        }
+        let range = ScalarRange { regno, min, max };
+        if let Attempt::Requested = self.bcf_refine(1 << regno, Some(Subject::Scalar(range))) {
+            verbose!(self, "bcf requested, try to refine R{regno}\n");
+        }
+    }
+
+    /// `bcf_refine`: makes the condition of the present path, and of the subject if one is given. `reg_mask` are the registers in
     /// question; zero for all that are not constant pointers.
-    fn bcf_refine(&mut self, mut reg_mask: u32, access: Option<MemAccess>) -> Attempt {
+    fn bcf_refine(&mut self, mut reg_mask: u32, subject: Option<Subject>) -> Attempt {
         let Some(bcf) = &self.bcf else { return Attempt::Failed };
         let options = bcf.options;
         // Once for each rejection.
@@ -121,8 +166,8 @@ impl Verifier {
         }
         // An access on the way that was refined before: known to be safe.
         if self.tracking {
-            if let Some(access) = access {
-                let _ = self.refine_access(&access);
+            if let Some(subject) = subject {
+                let _ = self.refine(&subject);
             }
             return Attempt::Failed;
         }
@@ -144,7 +189,7 @@ impl Verifier {
             tracked = Err(TrackError::Failed);
         }
         let attempt = match tracked {
-            Ok(()) => self.make_conditions(access).unwrap_or(Attempt::Failed),
+            Ok(()) => self.make_conditions(subject).unwrap_or(Attempt::Failed),
             Err(TrackError::Unreachable) => Attempt::Dropped { proof_needed: false },
             Err(TrackError::Failed) => Attempt::Failed,
         };
@@ -182,9 +227,9 @@ impl Verifier {
         marked
     }
 
-    fn make_conditions(&mut self, access: Option<MemAccess>) -> Result<Attempt> {
-        if let Some(access) = access {
-            self.refine_access(&access)?;
+    fn make_conditions(&mut self, subject: Option<Subject>) -> Result<Attempt> {
+        if let Some(subject) = subject {
+            self.refine(&subject)?;
         }
         let Some(bcf) = &mut self.bcf else { return Err(Errno::EFAULT) };
         if let (Some(path), Some(refine)) = (bcf.path_cond, bcf.refine_cond) {
@@ -201,6 +246,32 @@ impl Verifier {
         }
         bcf.requested = true;
         Ok(Attempt::Requested)
+    }
+
+    fn refine(&mut self, subject: &Subject) -> Result<()> {
+        match subject {
+            Subject::Access(access) => self.refine_access(access),
+            Subject::Scalar(range) => self.refine_scalar(range),
+        }
+    }
+
+    /// The condition that the scalar leaves its range, and bounds as they are once it is refuted.
+    fn refine_scalar(&mut self, range: &ScalarRange) -> Result<()> {
+        let Some(bcf) = &mut self.bcf else { return Err(Errno::EFAULT) };
+        let reg = &mut self.cur_state.cur_func_mut().regs[range.regno as usize];
+        let expr = reg.bcf_expr.ok_or(Errno::EFAULT)?;
+        let mut conds = Vec::new();
+        if reg.smin_value < range.min {
+            conds.push(bcf.exprs.pred(BPF_JSLT, expr, range.min as u64, false));
+        }
+        if reg.smax_value > range.max {
+            conds.push(bcf.exprs.pred(BPF_JSGT, expr, range.max as u64, false));
+        }
+        bcf.refine_cond = bcf.exprs.join(BCF_BOOL_OR, &conds);
+        reg.smin_value = reg.smin_value.max(range.min);
+        reg.smax_value = reg.smax_value.min(range.max);
+        reg.bounds_sync(self.features);
+        Ok(())
     }
 
     /// `__bcf_refine_access_bound`: the condition that the access leaves its memory, and bounds as they are once it is refuted.
@@ -273,21 +344,20 @@ impl Bcf {
         let off_expr = off_expr.ok_or(Errno::EFAULT)?;
         let bytes = size.var_off.value as u32 as i64;
         let off = i64::from(access.off);
-        let first = i64::from(access.low) - off;
+        let first = self.first_off(access);
         let mut last = i64::from(access.high) - bytes - off;
         if !self.options.auto {
             // An unsigned number as published, even where it is negative.
             last = last as u32 as i64;
         }
-        let min_off = ptr.smin_value.wrapping_add(off);
-        let max_off = ptr.smax_value.wrapping_add(off);
-        let too_low = min_off < access.low.into();
+        let max_off = ptr.smax_value.saturating_add(off);
+        let too_low = ptr.smin_value < first;
         let high = self.exprs.pred(BPF_JSGT, off_expr, last as u64, bit32);
         self.refine_cond = Some(self.or_below(too_low, off_expr, first, bit32, high));
         if too_low {
             ptr.smin_value = first;
         }
-        if max_off.wrapping_add(bytes) > access.high.into() {
+        if max_off.saturating_add(bytes) > access.high.into() {
             ptr.smax_value = last;
         }
         ptr.bounds_sync(features);
@@ -311,25 +381,37 @@ impl Bcf {
         }
         let (off_expr, size_expr) = (off_expr.ok_or(Errno::EFAULT)?, size_expr.ok_or(Errno::EFAULT)?);
         let off = i64::from(access.off);
-        let (first, last) = (i64::from(access.low) - off, i64::from(access.high) - off);
-        let too_low = ptr.smin_value.wrapping_add(off) < access.low.into();
+        let (first, last) = (self.first_off(access), i64::from(access.high) - off);
+        let too_low = ptr.smin_value < first;
         let end = self.exprs.binary(BCF_BV_ADD, width(bit32), off_expr, size_expr);
-        let high = self.exprs.pred(BPF_JSGT, end, last as u64, bit32);
+        let mut high = self.exprs.pred(BPF_JSGT, end, last as u64, bit32);
+        if self.options.auto && ptr.smax_value > last {
+            // The sum may wrap, unless the offset alone is not too large.
+            let above = self.exprs.pred(BPF_JSGT, off_expr, last as u64, bit32);
+            high = self.exprs.binary(BCF_BOOL_OR, 0, above, high);
+        }
         self.refine_cond = Some(self.or_below(too_low, off_expr, first, bit32, high));
         if too_low {
             ptr.smin_value = first;
         }
-        if ptr.smax_value.wrapping_add(off) > access.high.into() {
+        if ptr.smax_value.saturating_add(off) > access.high.into() {
             ptr.smax_value = last;
         }
         ptr.bounds_sync(features);
-        let min_off = ptr.smin_value.wrapping_add(off);
+        let min_off = ptr.smin_value.saturating_add(off);
         self.access_checked = Some(CheckedAccess {
             size_regno,
             off: ptr.smin_value,
             size: (i64::from(access.high) - min_off) as i32,
         });
         Ok(())
+    }
+
+    /// The lowest variable part of the pointer's offset that is to be allowed. Regions other than the stack are checked with unsigned bounds,
+    /// so that it may not be negative there; the published kernel would ask for the same proof over and over.
+    fn first_off(&self, access: &MemAccess) -> i64 {
+        let first = i64::from(access.low) - i64::from(access.off);
+        if self.options.auto && access.low >= 0 { first.max(0) } else { first }
     }
 
     /// `high`, or the offset being below `first`, where that is possible.

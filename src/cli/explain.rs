@@ -104,7 +104,7 @@ impl Explain {
             reason: None,
             rejections: Vec::new(),
             unfinished: false,
-            accepted_with_proofs: false,
+            accepted_with: None,
             log: String::new(),
         };
         match self.load(job, settings) {
@@ -176,7 +176,7 @@ impl Explain {
 
 impl Explanation {
     fn fill(&mut self, explained: Explained) {
-        let Explained { result, not_emulated, rejections, unfinished, log } = explained;
+        let Explained { result, accepted_with, not_emulated, rejections, unfinished, log } = explained;
         self.unfinished = unfinished;
         (self.verdict, self.reason) = match (result, not_emulated) {
             (_, Some(what)) => ("not_emulated", Some(what)),
@@ -184,7 +184,7 @@ impl Explanation {
             (Ok(()), None) if rejections.is_empty() => ("accepted", None),
             _ => ("rejected", None),
         };
-        self.accepted_with_proofs = result.is_ok() && !rejections.is_empty();
+        self.accepted_with = accepted_with;
         self.rejections = rejections;
         self.log = if self.verdict == "rejected" { log } else { String::new() };
     }

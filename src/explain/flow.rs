@@ -24,7 +24,8 @@ pub enum Target {
     PacketEnd,
     Map(u32),
     MapValue(u32),
-    /// Something else; what a helper returned, for one.
+    /// What the call at this step returned.
+    Result(u32),
     Other,
 }
 
@@ -47,6 +48,12 @@ pub struct Read {
     pub filled_by: Option<u32>,
 }
 
+impl Read {
+    pub fn is_stack(&self) -> bool {
+        matches!(self.target, Some(Target::Stack { .. }))
+    }
+}
+
 /// An instruction on the path.
 #[derive(Clone, Default, Debug)]
 pub struct Step {
@@ -55,6 +62,7 @@ pub struct Step {
     /// Hands on what it uses, unchanged.
     pub copies: bool,
     pub reads: Option<Read>,
+    pub is_call: bool,
     /// Depth of its frame.
     pub frame: usize,
 }
@@ -103,6 +111,9 @@ impl Frame {
 /// The deepest call chain that is followed; the verifier has none deeper.
 const MAX_DEPTH: usize = 16;
 
+/// Bytes on the stack behind an argument that are taken for what it points to.
+const ARG_BYTES: i32 = 16;
+
 struct Walk<'a> {
     program: &'a Program,
     path: &'a [u32],
@@ -147,13 +158,14 @@ impl Flow {
         step
     }
 
-    /// All steps that made the values of `start`, moves and spills left out, in the path's order.
+    /// All steps that made the values of `start`, back to loads, calls and constants; moves and spills are left out. In the path's
+    /// order.
     pub fn slice(&self, start: impl IntoIterator<Item = u32>) -> Vec<u32> {
         let mut wanted: Vec<u32> = start.into_iter().map(|step| self.root(step)).collect();
         let mut found = std::collections::BTreeSet::new();
         while let Some(step) = wanted.pop() {
             if found.insert(step)
-                && let Some(Step { uses, .. }) = self.steps.get(step as usize)
+                && let Some(Step { uses, is_call: false, .. }) = self.steps.get(step as usize)
             {
                 wanted.extend(uses.iter().map(|&earlier| self.root(earlier)));
             }
@@ -312,6 +324,7 @@ impl Walk<'_> {
     }
 
     fn call(&mut self, insn: Insn, at: u32, step: &mut Step) {
+        step.is_call = true;
         let args: Vec<Option<Val>> = (BPF_REG_1..=BPF_REG_5).map(|regno| self.reg(regno)).collect();
         let pc = self.path.get(at as usize).copied().unwrap_or(0);
         let goes_in = self.path.get(at as usize + 1).is_some_and(|&next| next != pc + 1);
@@ -321,9 +334,16 @@ impl Walk<'_> {
             None => args.len(),
         };
         step.uses.extend(args.iter().take(count).flatten().filter_map(|val| val.def));
+        for val in args.iter().take(count).flatten() {
+            let Some(Target::Stack { frame, off: Some(off) }) = val.target else { continue };
+            let Some(frame) = self.frames.get(frame) else { continue };
+            let slots =
+                frame.slots.iter().filter(|slot| (off..off.saturating_add(ARG_BYTES)).contains(&slot.off));
+            step.uses.extend(slots.map(|slot| slot.def));
+        }
         let mut target = None;
         if let Some(proto) = proto {
-            target = self.returned(proto.ret_type.base(), &args);
+            target = self.returned(proto.ret_type.base(), &args, at);
             for (arg, val) in proto.arg_type.iter().zip(&args) {
                 if let Some(Val { target: Some(Target::Stack { frame, off: Some(off) }), .. }) = *val
                     && arg.has(flag::MEM_WRITE)
@@ -347,12 +367,12 @@ impl Walk<'_> {
         }
     }
 
-    fn returned(&self, ret: RetType, args: &[Option<Val>]) -> Option<Target> {
+    fn returned(&self, ret: RetType, args: &[Option<Val>], at: u32) -> Option<Target> {
         let map = args.first().copied().flatten().and_then(|val| val.target);
         match (ret, map) {
             (RetType::RET_PTR_TO_MAP_VALUE, Some(Target::Map(map))) => Some(Target::MapValue(map)),
             (RetType::RET_INTEGER | RetType::RET_VOID, _) => None,
-            _ => Some(Target::Other),
+            _ => Some(Target::Result(at)),
         }
     }
 }

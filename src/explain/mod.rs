@@ -23,13 +23,16 @@ use bpftwin_uapi::attr::{BPF_LOG_LEVEL1, ProgLoad};
 
 use crate::bcf::checker::Policy;
 use crate::bcf::prover;
+use crate::btf::Btf;
 use crate::kernel::Kernel;
+use crate::kernel::settings::Diagnostics;
 use crate::kernel::user_memory::UserMemory;
-use crate::syscall::prog_load::check_input;
+use crate::syscall::prog_load::{auto, check_input};
 use crate::verifier::bcf::{Options, Step, Trail};
 use crate::verifier::bpf_check_bcf;
-use crate::verifier::input::Outcome;
+use crate::verifier::input::{CheckInput, Outcome};
 use crate::verifier::log::VecSink;
+use crate::verifier::prog::{Objects, Prog};
 use condition::{Answer, Condition};
 use model::Rejection;
 
@@ -44,8 +47,10 @@ pub struct Limits {
 
 /// What is found of a program.
 pub struct Explained {
-    /// How the verification ended, with the proofs that were found.
+    /// How the verification ended, with the proofs that were found for single paths.
     pub result: Result<(), Errno>,
+    /// Proofs with which `BPFTWIN_BCF=auto` accepts the program, if it does.
+    pub accepted_with: Option<usize>,
     pub not_emulated: Option<String>,
     pub rejections: Vec<Rejection>,
     /// Whatever comes behind the last rejection was not looked at.
@@ -90,6 +95,7 @@ pub fn explain(
             let not_emulated = refusal.not_emulated.map(Into::into);
             return Explained {
                 result: Err(refusal.errno),
+                accepted_with: None,
                 not_emulated,
                 rejections: Vec::new(),
                 unfinished: false,
@@ -97,11 +103,46 @@ pub fn explain(
             };
         }
     };
+    let again = Again {
+        prog: input.prog.clone(),
+        objects: Arc::clone(&input.objects),
+        attr,
+        btf: input.btf_vmlinux.clone(),
+    };
     let (found, unfinished, outcome) = verify(bpf_check_bcf(input), &sink, limits);
     let btf_vmlinux = kernel.btf_vmlinux();
     let rejections = report::report(&found, &outcome, btf_vmlinux.as_deref(), &limits.prover);
     let log = own_lines(&sink.text());
-    Explained { result: outcome.result, not_emulated: outcome.not_emulated, rejections, unfinished, log }
+    let all_safe = !found.is_empty() && (outcome.result.is_ok() || unfinished);
+    let accepted_with = if all_safe { again.accepted(limits) } else { None };
+    let Outcome { result, not_emulated, .. } = outcome;
+    Explained { result, accepted_with, not_emulated, rejections, unfinished, log }
+}
+
+/// What it takes to verify the program once more.
+struct Again {
+    prog: Prog,
+    objects: Arc<dyn Objects>,
+    attr: ProgLoad,
+    btf: Option<Arc<Btf>>,
+}
+
+impl Again {
+    /// Proofs with which the program is accepted as `BPFTWIN_BCF=auto` does it: sound for all paths.
+    fn accepted(&self, limits: &Limits) -> Option<usize> {
+        let auto =
+            auto::Limits { condition: limits.prover.timeout, load: limits.total, ..auto::Limits::default() };
+        let prover = auto::Prover::new(auto, auto::Conditions::Sound, false, Diagnostics::default());
+        let (outcome, report) = prover.verify(&|bcf| CheckInput {
+            prog: self.prog.clone(),
+            attr: ProgLoad { log_level: 0, log_buf: 0, log_size: 0, ..self.attr },
+            objects: Arc::clone(&self.objects),
+            btf_vmlinux: self.btf.clone(),
+            log_sink: None,
+            bcf,
+        });
+        outcome.result.is_ok().then(|| report.proofs())
+    }
 }
 
 /// Goes on from rejection to rejection as long as their conditions are refuted, and there is time. Gives whether time was short.

@@ -19,8 +19,9 @@ pub struct Explanation {
     pub rejections: Vec<Rejection>,
     /// Time was up: what comes behind the last rejection was not looked at.
     pub unfinished: bool,
-    /// With the proofs of [`rejections`](Self::rejections), the verifier would accept the program.
-    pub accepted_with_proofs: bool,
+    /// Proofs with which `BPFTWIN_BCF=auto` accepts the program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepted_with: Option<usize>,
     /// The kernel's log of the last rejection.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub log: String,
@@ -29,12 +30,22 @@ pub struct Explanation {
 impl Explanation {
     /// What the proofs come to, where there are some.
     pub fn end(&self) -> Option<String> {
-        let proofs: usize = self.rejections.iter().map(|rejection| 1 + rejection.more_paths).sum();
-        if self.accepted_with_proofs {
-            let proofs = if proofs == 1 { "a proof".into() } else { format!("{proofs} proofs") };
-            return Some(format!("With {proofs} the verifier accepts the program."));
+        if self.verdict != "rejected" {
+            return None;
         }
-        self.unfinished.then(|| format!("Time was up after {proofs} proofs: there may be more rejections."))
+        match self.accepted_with {
+            Some(0) => Some(
+                "With BPFTWIN_BCF=auto the verifier finds out by itself, and accepts the program.".into(),
+            ),
+            Some(1) => {
+                Some("With BPFTWIN_BCF=auto, which takes a proof, the verifier accepts the program.".into())
+            }
+            Some(proofs) => Some(format!(
+                "With BPFTWIN_BCF=auto, which takes {proofs} proofs, the verifier accepts the program."
+            )),
+            None if self.unfinished => Some("Time was up: there may be more rejections.".into()),
+            None => None,
+        }
     }
 }
 

@@ -53,6 +53,12 @@ impl Names<'_> {
                 Some(&call) => format!("what {} wrote to the stack", self.callee(call)),
                 None => return None,
             },
+            Some(Target::Result(step)) => {
+                format!(
+                    "what {} returned a pointer to",
+                    self.callee(path.get(step as usize).copied().unwrap_or(0))
+                )
+            }
             _ => "memory of the kernel".into(),
         })
     }
@@ -72,6 +78,14 @@ impl Names<'_> {
             None if prog.attach_func_proto.is_some() && off % 8 == 0 => format!("argument {}", off / 8),
             None => format!("context at offset {off}"),
         }
+    }
+
+    /// `text` with names for numbers of maps.
+    pub fn with_maps(&self, text: &str) -> String {
+        let numbers = (0..self.outcome.used_maps.len() as u32).rev();
+        numbers.fold(text.to_owned(), |text, number| {
+            text.replace(&format!("of map {number}"), &format!("of map {}", self.map(number)))
+        })
     }
 
     fn map(&self, number: u32) -> String {

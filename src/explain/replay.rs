@@ -1,7 +1,8 @@
 //! Runs a program along the path to a rejection, on the values of a model, to see whether it comes to harm there.
 //!
 //! A model says what some of the inputs are. The others are zero at first; where a run leaves the path, those that the jump depends on
-//! are changed so that it goes the other way, and where an access to the packet comes to no harm, the packet is made shorter.
+//! are changed so that it goes the other way; where the access comes to no harm, those that its address and size depend on are, and
+//! the packet is made shorter.
 
 use std::cell::Cell;
 use std::cmp::Reverse;
@@ -47,6 +48,11 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// Bytes of memory that it is, if it is such.
+    pub fn size(&self) -> Option<u8> {
+        self.origin.size()
+    }
+
     /// Yes or no: a pointer or null, for one.
     pub fn is_choice(&self) -> bool {
         self.range == Range::BOOL
@@ -57,13 +63,14 @@ impl Asked {
 #[derive(Debug)]
 pub enum Replayed {
     /// The fault, in words, and the inputs that lead to it.
-    Fault {
-        what: String,
-        inputs: Vec<Asked>,
-    },
+    Fault { what: String, inputs: Vec<Asked> },
     /// A step has another value than the model says.
     Differs(Difference),
-    Failed(String),
+    Failed {
+        why: String,
+        /// Loads along the path that read what an earlier one had read: later step, earlier step.
+        rereads: Vec<(u32, u32)>,
+    },
 }
 
 /// A step whose value is not what the model says.
@@ -95,6 +102,7 @@ struct Ran {
     /// What to change of its answers, by their number.
     changes: Vec<Change>,
     differs: Option<Difference>,
+    rereads: Vec<(u32, u32)>,
 }
 
 /// How one run ended.
@@ -144,7 +152,7 @@ impl Replay<'_> {
         let mut tried = FxHashSet::default();
         // What a run came to that was varied goes with its choices: those that came farthest are tried first.
         let mut open = BinaryHeap::from([(0usize, Reverse(0usize), Choice::new())]);
-        let mut best: (usize, String) = (0, "no run".into());
+        let mut best = (0, "no run".to_owned(), Vec::new());
         let mut difference = None;
         let (mut runs, mut steps) = (0, 0);
         while let Some((_, _, choice)) = open.pop() {
@@ -155,22 +163,22 @@ impl Replay<'_> {
             }
             let position = Cell::new(None);
             let mut driver = Driver { position: &position, model, choice: &choice, asked: Vec::new() };
-            let Ran { run, begun, changes, differs } = self.run(&mut driver);
+            let Ran { run, begun, changes, differs, rereads } = self.run(&mut driver);
             if let Run::Fault(what) = run {
                 return Replayed::Fault { what, inputs: driver.asked };
             }
             if begun >= best.0 {
-                best = (begun, self.why(run));
+                best = (begun, self.why(run), rereads);
             }
-            difference = difference.or(differs);
+            // Where the model itself was changed, it is no wonder.
+            if difference.is_none() && !choice.keys().any(|(step, _)| model.contains_key(step)) {
+                difference = differs;
+            }
             for change in changes {
                 let mut next = choice.clone();
                 for (answer, value) in change {
                     let Some(asked) = driver.asked.get(answer as usize) else { continue };
-                    let Some(step) = asked.step.filter(|step| asked.is_choice() || !model.contains_key(step))
-                    else {
-                        continue;
-                    };
+                    let Some(step) = asked.step else { continue };
                     next.insert((step, asked.nth), clamped(asked.range, value));
                 }
                 if next != choice && tried.insert(next.clone()) {
@@ -179,8 +187,8 @@ impl Replay<'_> {
             }
         }
         match difference {
-            Some(difference) => Replayed::Differs(difference),
-            None => Replayed::Failed(best.1),
+            Some(difference) if best.0 < self.path.len() => Replayed::Differs(difference),
+            _ => Replayed::Failed { why: best.1, rereads: best.2 },
         }
     }
 
@@ -203,6 +211,7 @@ impl Replay<'_> {
         let mut changes: Vec<Change> = Vec::new();
         let mut begun = 0;
         let mut ended = None;
+        let mut loads: Vec<(u32, u32)> = Vec::new();
         // Offset of the last instruction's end in the packet.
         let mut packet_end = None;
         for (i, &pc) in self.path.iter().enumerate() {
@@ -227,6 +236,7 @@ impl Replay<'_> {
             let is_last = begun == self.path.len();
             if is_last {
                 packet_end = accessed_packet(self.program, &machine);
+                changes.extend(harm(self.program, &machine));
             }
             if let Some(stop) = machine.step() {
                 ended = Some(match stop {
@@ -239,6 +249,12 @@ impl Replay<'_> {
             if is_last && self.fault == Fault::Reached {
                 ended = Some(Run::Fault(String::new()));
                 break;
+            }
+            if self.flow.steps.get(i).and_then(|step| step.reads).is_some_and(|read| !read.is_stack())
+                && let Some(actual) = self.result(&machine, pc)
+                && let [answer] = machine.answers_of(actual)[..]
+            {
+                loads.push((i as u32, answer));
             }
             if let (Some(&wanted), None) = (model.get(&(i as u32)), &unequal)
                 && let Some(actual) = self.result(&machine, pc)
@@ -268,6 +284,7 @@ impl Replay<'_> {
                 [1, 2, 4, 8].map(|less| Change::from_slice(&[(size as u32, end.saturating_sub(less))])),
             );
         }
+        changes.extend(self.other_keys(&driver.asked));
         let differs = unequal.map(|(step, value, answers)| {
             let source = match answers[..] {
                 [] => Source::Constant(value.bits),
@@ -283,7 +300,33 @@ impl Replay<'_> {
             };
             Difference { step, source }
         });
-        Ran { run, begun, changes, differs }
+        let earlier = |&(step, answer): &(u32, u32)| {
+            let asked = driver.asked.get(answer as usize)?;
+            asked
+                .step
+                .filter(|&earlier| earlier < step && asked.size().is_some())
+                .map(|earlier| (step, earlier))
+        };
+        let rereads = loads.iter().filter_map(earlier).collect();
+        Ran { run, begun, changes, differs, rereads }
+    }
+
+    /// Changes with which a lookup that the last instruction builds upon may find nothing: keys that are behind an array's end.
+    fn other_keys(&self, asked: &[Asked]) -> Vec<Change> {
+        let Some(insn) = self.path.last().and_then(|&pc| self.program.insns().get(pc as usize)) else {
+            return Vec::new();
+        };
+        let regno = if insn.class() == BPF_LDX { insn.src_reg() } else { insn.dst_reg() };
+        let pointer = self.flow.last.get(usize::from(regno)).copied().flatten().and_then(|val| val.def);
+        let Some(call) = pointer.map(|def| self.flow.root(def)) else { return Vec::new() };
+        let Some(step) = self.flow.steps.get(call as usize).filter(|step| step.is_call) else {
+            return Vec::new();
+        };
+        let key = self.flow.slice(step.uses.iter().copied());
+        let of_key =
+            |asked: &&(u32, &Asked)| asked.1.step.is_some_and(|step| key.binary_search(&step).is_ok());
+        let asked = (0..).zip(asked).filter(|asked| of_key(&asked));
+        asked.map(|(number, _)| Change::from_slice(&[(number, u64::from(u32::MAX))])).collect()
     }
 
     /// What a load or a call has just left in its register.
@@ -315,6 +358,28 @@ fn detour(machine: &mut Machine<'_>, depth: usize) -> Option<Run> {
         }
     }
     Some(Run::Ended("a function on the way takes too long".into()))
+}
+
+/// Changes with which the instruction that comes next may do harm: null for pointers, offsets and sizes that are far out.
+fn harm(program: &Program, machine: &Machine<'_>) -> Vec<Change> {
+    const OFFSETS: [i64; 8] = [0x40, 0x400, 0x1_0000, 0x100_0000, 0x8000_0000, -1, -0x40, -0x1_0000];
+    let Some(insn) = program.insns().get(machine.pc() as usize) else { return Vec::new() };
+    let regs: &[u8] = match insn.class() {
+        BPF_LDX => &[insn.src_reg()],
+        BPF_ST | BPF_STX => &[insn.dst_reg()],
+        BPF_ALU | BPF_ALU64 => &[insn.dst_reg(), insn.src_reg()],
+        BPF_JMP if insn.op() == BPF_CALL => &[BPF_REG_1, BPF_REG_2, BPF_REG_3, BPF_REG_4, BPF_REG_5],
+        _ => &[],
+    };
+    let values = regs.iter().filter_map(|&regno| machine.regs().get(usize::from(regno)).copied()?);
+    let mut changes = Vec::new();
+    for value in values.filter(|value| value.term.is_some()) {
+        let start = if value.region.is_some() { value.bits } else { 0 };
+        changes.push(machine.solve(value, 0));
+        changes.extend(OFFSETS.map(|off| machine.solve(value, start.wrapping_add(off as u64))));
+    }
+    changes.retain(|change| !change.is_empty());
+    changes
 }
 
 /// Where in the packet the access of the instruction that comes next ends, if it is to the packet.

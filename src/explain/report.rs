@@ -225,7 +225,10 @@ impl Reporter<'_> {
         let what = "no condition could be made of it";
         match self.replay(case, &FxHashMap::default()) {
             Ok(Replayed::Fault { what, inputs }) => self.bug(case, what, &inputs),
-            Ok(Replayed::Failed(why)) | Err(why) => Finding::Unknown { why: format!("{what}; {why}") },
+            Ok(Replayed::Failed { why, rereads }) => {
+                Finding::Unknown { why: with_notes(format!("{what}; {why}"), &self.rereads(case, &rereads)) }
+            }
+            Err(why) => Finding::Unknown { why: format!("{what}; {why}") },
             Ok(Replayed::Differs(_)) => Finding::Unknown { why: what.into() },
         }
     }
@@ -257,7 +260,9 @@ impl Reporter<'_> {
             let difference = match self.replay(case, &model) {
                 Err(why) => return unknown(why),
                 Ok(Replayed::Fault { what, inputs }) => return self.bug(case, what, &inputs),
-                Ok(Replayed::Failed(why)) => {
+                Ok(Replayed::Failed { why, rereads }) => {
+                    notes.extend(self.rereads(case, &rereads));
+                    notes.dedup();
                     let short = "the condition can be met, but a run on its values does not come to harm: ";
                     return unknown(with_notes(format!("{short}{why}"), &notes));
                 }
@@ -270,10 +275,7 @@ impl Reporter<'_> {
             let here = self.names.text.place(case.pc(step)).at();
             match source {
                 Source::Step(earlier) => {
-                    let there = self.names.text.place(case.pc(earlier)).at();
-                    notes.push(format!(
-                        "what is read at {here} is what was read at {there}, which the verifier takes for two values"
-                    ));
+                    notes.push(self.reread(case, step, earlier));
                     match of_step(earlier) {
                         Some(other) => ties.push((var, Equal::Var(other))),
                         None => {
@@ -316,6 +318,27 @@ impl Reporter<'_> {
         ))
     }
 
+    /// Two loads of one value.
+    fn reread(&self, case: &Case<'_>, later: u32, earlier: u32) -> String {
+        let at = |step| self.names.text.place(case.pc(step)).at();
+        format!(
+            "what is read at {} is what was read at {}, which the verifier takes for two values",
+            at(later),
+            at(earlier)
+        )
+    }
+
+    /// Of loads that read the same again, those that the rejected check is about.
+    fn rereads(&self, case: &Case<'_>, rereads: &[(u32, u32)]) -> Vec<String> {
+        let held = |regno: u8| case.flow.last.get(usize::from(regno)).copied().flatten()?.def;
+        let about = case.flow.slice(self.registers(case).into_iter().filter_map(held));
+        let wanted = rereads.iter().filter(|(later, _)| about.binary_search(later).is_ok());
+        let mut notes: Vec<String> =
+            wanted.map(|&(later, earlier)| self.reread(case, later, earlier)).collect();
+        notes.dedup();
+        notes
+    }
+
     fn bug(&self, case: &Case<'_>, what: String, inputs: &[super::replay::Asked]) -> Finding {
         let mut listed: Vec<Input> = Vec::new();
         for asked in inputs.iter().filter(|asked| asked.step.is_some()) {
@@ -329,6 +352,7 @@ impl Reporter<'_> {
                 listed.push(input);
             }
         }
+        let what = self.names.with_maps(&what);
         let fault =
             if what.is_empty() { format!("the program gets there: {}", case.found.message) } else { what };
         Finding::Bug { inputs: listed, fault }

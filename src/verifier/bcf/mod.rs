@@ -39,7 +39,7 @@ pub struct Options {
     /// Conditions describe the path from its beginning, so that a model is an input of the program.
     pub whole_path: bool,
     /// A person wants to know: every rejection has a condition of its own, even where its parts contradict each other, and a
-    /// [`Trail`].
+    /// [`Trail`]. What is proved holds for the one path: that the verification goes on is no acceptance of the program.
     pub explain: bool,
 }
 

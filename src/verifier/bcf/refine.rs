@@ -185,7 +185,8 @@ impl Verifier {
         }
         let suffix = self.backtrack_states(reg_mask, options.whole_path);
         let mut tracked = self.bcf_track(suffix.base);
-        if options.auto && !self.may_depend_on_path(&suffix) {
+        // Who explains a rejection speaks of this path alone, and does not say what else is covered.
+        if options.auto && !options.explain && !self.may_depend_on_path(&suffix) {
             tracked = Err(TrackError::Failed);
         }
         let attempt = match tracked {

@@ -89,8 +89,8 @@ fn one(rejection: &Rejection) -> Markup {
                 table {
                     @for value in &rejection.values {
                         tr {
-                            td .at { (value.place.at()) " " (value.register) }
-                            td { code { (source_text(&value.place)) } }
+                            td .at { (value.place.at()) }
+                            td { code { (value.place.text) } }
                             td { (value.source.as_deref().unwrap_or_default()) }
                         }
                     }

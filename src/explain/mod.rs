@@ -34,7 +34,7 @@ use crate::verifier::input::{CheckInput, Outcome};
 use crate::verifier::log::VecSink;
 use crate::verifier::prog::{Objects, Prog};
 use condition::{Answer, Condition};
-use model::Rejection;
+use model::{Finding, Rejection};
 
 /// How far an explanation goes.
 #[derive(Clone, Copy, Debug)]
@@ -113,8 +113,8 @@ pub fn explain(
     let btf_vmlinux = kernel.btf_vmlinux();
     let rejections = report::report(&found, &outcome, btf_vmlinux.as_deref(), &limits.prover);
     let log = own_lines(&sink.text());
-    let all_safe = !found.is_empty() && (outcome.result.is_ok() || unfinished);
-    let accepted_with = if all_safe { again.accepted(limits) } else { None };
+    let is_bug = rejections.iter().any(|rejection| matches!(rejection.finding, Finding::Bug { .. }));
+    let accepted_with = if rejections.is_empty() || is_bug { None } else { again.accepted(limits) };
     let Outcome { result, not_emulated, .. } = outcome;
     Explained { result, accepted_with, not_emulated, rejections, unfinished, log }
 }

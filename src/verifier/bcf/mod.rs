@@ -36,7 +36,7 @@ use super::Verifier;
 pub struct Options {
     /// Conditions say all that is needed. Otherwise they are those of the published kernel, to the word, which in places say less.
     pub auto: bool,
-    /// Conditions describe the path from its beginning, so that a model is an input of the program.
+    /// Conditions describe the path from its beginning, where they can, so that a model is an input of the program.
     pub whole_path: bool,
     /// A person wants to know: every rejection has a condition of its own, even where its parts contradict each other, and a
     /// [`Trail`]. What is proved holds for the one path: that the verification goes on is no acceptance of the program.

@@ -183,10 +183,15 @@ impl Verifier {
                 return Attempt::Failed;
             }
         }
-        let suffix = self.backtrack_states(reg_mask, options.whole_path);
+        let mut suffix = self.backtrack_states(reg_mask, options.whole_path);
         let mut tracked = self.bcf_track(suffix.base);
+        // The whole path may be more than can be described.
+        if options.whole_path && tracked == Err(TrackError::Failed) {
+            suffix = self.backtrack_states(reg_mask, false);
+            tracked = self.bcf_track(suffix.base);
+        }
         // Who explains a rejection speaks of this path alone, and does not say what else is covered.
-        if options.auto && !options.explain && !self.may_depend_on_path(&suffix) {
+        if options.auto && !(options.explain && suffix.base.is_none()) && !self.may_depend_on_path(&suffix) {
             tracked = Err(TrackError::Failed);
         }
         let attempt = match tracked {

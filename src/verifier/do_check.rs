@@ -243,6 +243,9 @@ impl Verifier {
                         Err(errno) => self.recover(errno, &insn, &mut do_print_state)?,
                     };
                     path_ends = matches!(next, Next::PathEnd);
+                    if path_ends {
+                        self.bcf_lose_path();
+                    }
                 }
             }
             if path_ends {

@@ -106,6 +106,10 @@ impl Verifier {
         if linked.len() > 1 {
             self.push_jmp_history(0, linked.pack())?;
         }
+        if insn.off == 0 {
+            // Both branches look the same.
+            self.bcf_lose_path();
+        }
         self.push_stack(jump_target(*insn_idx, insn.off).wrapping_add(1), *insn_idx, false)
             .map_err(|_| Errno::EFAULT)?;
 

@@ -154,6 +154,13 @@ impl Verifier {
         }
     }
 
+    /// The symbolic run can no longer tell the path from others.
+    pub(super) fn bcf_lose_path(&mut self) {
+        if let Some(bcf) = self.bcf.as_mut().filter(|_| self.tracking) {
+            bcf.script.lose();
+        }
+    }
+
     /// All paths are explored; what was left to prove, is proved.
     pub(super) fn walk_done(&self) -> bool {
         self.bcf.as_ref().is_some_and(|bcf| bcf.walk_done)

@@ -13,7 +13,15 @@ pub struct Script {
     pos: usize,
     /// The instruction before the one that failed.
     last_insn_idx: u32,
+    /// The instruction that failed.
+    insn_idx: u32,
     arrived: bool,
+    /// Whether the path is followed to the letter. As published, the end of the history is taken for the end of the path.
+    strict: bool,
+    /// Branches that were left to be explored before the last instruction.
+    branches: usize,
+    /// Conditions and states are those of different paths.
+    lost: bool,
 }
 
 /// Where the walk along a [`Script`] stands.
@@ -28,10 +36,32 @@ pub enum PathMatch {
 
 impl Script {
     /// `bcf_match_path`: the walk goes from `prev_insn_idx` to `insn_idx`.
-    pub fn step(&mut self, prev_insn_idx: u32, insn_idx: u32, is_jmp_point: bool) -> PathMatch {
+    /// `branches` are left to be explored.
+    pub fn step(
+        &mut self,
+        prev_insn_idx: u32,
+        insn_idx: u32,
+        is_jmp_point: bool,
+        branches: usize,
+    ) -> PathMatch {
         let place = self.place(prev_insn_idx, insn_idx, is_jmp_point);
         self.arrived = place == PathMatch::Done;
+        match place {
+            // The path is the other branch of the last instruction, or this was no way along it.
+            PathMatch::Mismatch => self.lost |= branches <= self.branches,
+            _ => self.branches = branches,
+        }
         place
+    }
+
+    /// The walk takes two branches for one, or ends before the path does.
+    pub fn lose(&mut self) {
+        self.lost = true;
+    }
+
+    /// What was found is not about the path.
+    pub fn is_lost(&self) -> bool {
+        self.strict && self.lost
     }
 
     /// The walk came to the instruction that failed. As published, a walk that lost the path counts, too.
@@ -40,9 +70,18 @@ impl Script {
     }
 
     fn place(&mut self, prev_insn_idx: u32, insn_idx: u32, is_jmp_point: bool) -> PathMatch {
-        let at_end = |pos: usize| pos >= self.history.len() && prev_insn_idx == self.last_insn_idx;
+        let (strict, last) = (self.strict, insn_idx == self.insn_idx);
+        let at_end = |pos: usize| {
+            pos >= self.history.len() && prev_insn_idx == self.last_insn_idx && (last || !strict)
+        };
         let Some(next) = self.history.get(self.pos) else {
-            return if at_end(self.pos) { PathMatch::Done } else { PathMatch::Match };
+            return if at_end(self.pos) {
+                PathMatch::Done
+            } else if strict && is_jmp_point {
+                PathMatch::Mismatch
+            } else {
+                PathMatch::Match
+            };
         };
         if next.prev_idx == prev_insn_idx {
             if next.idx != insn_idx {
@@ -85,8 +124,15 @@ impl Verifier {
             history.extend_from_slice(&self.states[id].state.jmp_history);
         }
         history.extend_from_slice(&self.cur_state.jmp_history);
-        let script = Script { history, pos: 0, last_insn_idx: self.cur_state.last_insn_idx, arrived: false };
+        let st = &self.cur_state;
         if let Some(bcf) = &mut self.bcf {
+            let script = Script {
+                history,
+                last_insn_idx: st.last_insn_idx,
+                insn_idx: st.insn_idx,
+                strict: bcf.options.auto,
+                ..Script::default()
+            };
             let Bcf { script: slot, backtrack_length: length, .. } = &mut **bcf;
             *slot = script;
             *length = backtrack_length;

@@ -120,6 +120,9 @@ impl Verifier {
         tracked: &VerifierState,
     ) -> std::result::Result<(), TrackError> {
         let Some(bcf) = &mut self.bcf else { return Err(TrackError::Failed) };
+        if bcf.script.is_lost() {
+            return Err(TrackError::Failed);
+        }
         if bcf.options.auto && (bcf.stray || !bcf.script.arrived()) && !bcf.contradiction {
             return Err(TrackError::Failed);
         }
@@ -142,8 +145,9 @@ impl Verifier {
     /// where it has arrived.
     pub(in crate::verifier) fn bcf_follow(&mut self) -> Result<Option<bool>> {
         let is_jmp_point = self.insn_aux[self.insn_idx as usize].jmp_point;
+        let branches = self.stack.len();
         let Some(bcf) = &mut self.bcf else { return Err(Errno::EFAULT) };
-        let place = bcf.script.step(self.prev_insn_idx, self.insn_idx, is_jmp_point);
+        let place = bcf.script.step(self.prev_insn_idx, self.insn_idx, is_jmp_point, branches);
         if place == PathMatch::Mismatch {
             return Ok(Some(false));
         }

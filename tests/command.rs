@@ -27,7 +27,7 @@ fn examples() -> Option<PathBuf> {
 fn examples_have_their_verdicts() {
     let Some(dir) = examples() else { return };
     let mut arguments = vec!["verify".to_string(), "--json".into()];
-    for name in ["exec_log", "rejected", "sock_limits", "tc_mark", "xdp_ports"] {
+    for name in ["exec_log", "masked_index", "rejected", "sock_limits", "tc_mark", "xdp_ports"] {
         arguments.push(dir.join(format!("{name}.bpf.o")).display().to_string());
     }
     let output = run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
@@ -48,6 +48,8 @@ fn examples_have_their_verdicts() {
         verdicts,
         [
             "log_exec tracepoint accepted 0",
+            "masked_index socket_filter rejected 13",
+            "masked_index_off_by_one socket_filter rejected 13",
             "unchecked_value socket_filter rejected 13",
             "unchecked_index socket_filter rejected 13",
             "bind_range cgroup_sock_addr accepted 0",
@@ -57,8 +59,8 @@ fn examples_have_their_verdicts() {
         ]
     );
     assert!(rows.iter().all(|row| row["insns"].as_u64().unwrap() > 0));
-    assert_eq!(rows[1]["reason"], "R0 invalid mem access 'map_value_or_null'");
-    assert!(rows[2]["source"].as_str().unwrap().starts_with("return value[skb->len]; @ rejected.bpf.c:"));
+    assert_eq!(rows[3]["reason"], "R0 invalid mem access 'map_value_or_null'");
+    assert!(rows[4]["source"].as_str().unwrap().starts_with("return value[skb->len]; @ rejected.bpf.c:"));
 }
 
 #[test]
@@ -71,6 +73,26 @@ fn the_table_is_for_people() {
     assert!(printed.contains("at: return value[skb->len];"), "{printed}");
     let output = run(&["verify", "--prog", "unchecked_index", "--log-level", "2", &object]);
     assert!(text(&output).contains("0: R1=ctx() R10=fp0"), "{}", text(&output));
+}
+
+#[test]
+fn proofs_save_programs() {
+    let Some(dir) = examples() else { return };
+    let object = dir.join("masked_index.bpf.o").display().to_string();
+    let output = run(&["verify", "--bcf", "--json", &object]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let rows: Vec<serde_json::Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let [safe, wrong] = &rows[..] else { panic!("{rows:?}") };
+    assert_eq!((&safe["verdict"], &safe["bcf_last"]), (&"accepted".into(), &"proved".into()), "{safe}");
+    assert_eq!((&wrong["verdict"], &wrong["bcf_last"]), (&"rejected".into(), &"refuted".into()), "{wrong}");
+    assert!(safe["bcf_requests"] == 1 && safe["bcf_proof_bytes"].as_u64() > Some(0), "{safe}");
+    let printed = text(&run(&["verify", "--bcf", &object]));
+    assert!(printed.contains("no proof: its condition can be met"), "{printed}");
+    assert!(printed.contains("proving"), "{printed}");
 }
 
 #[test]

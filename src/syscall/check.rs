@@ -10,19 +10,21 @@ use bpftwin_uapi::{Cmd, Errno, Insn, MapType, ProgType};
 use serde::Serialize;
 
 use super::divergence::{self, Difference};
-use super::prog_load::{Loader, prepare};
+use super::prog_load::auto::{Conditions, Last, Prover};
+use super::prog_load::{Loader, Refusal, prepare};
+use crate::btf::Btf;
 use crate::kernel::caps::{Cap, Caps};
 use crate::kernel::config::KernelConfig;
 use crate::kernel::host::{Host, HostObjects};
 use crate::kernel::own_memory::OwnMemory;
-use crate::kernel::profile::Profile;
+use crate::kernel::profile::{Bcf, Profile};
 use crate::kernel::raw;
 use crate::kernel::settings::{Diagnostics, Settings};
 use crate::kernel::user_memory::UserMemory;
 use crate::verifier::bpf_check;
 use crate::verifier::input::CheckInput;
 use crate::verifier::log::VecSink;
-use crate::verifier::prog::Objects;
+use crate::verifier::prog::{Objects, Prog};
 
 /// Bytes of our own log buffer to start with; pages that nobody writes cost nothing.
 const LOG_SIZE: u32 = 64 << 20;
@@ -35,6 +37,8 @@ pub struct Checker {
     settings: Settings,
     /// The running kernel's, where it tells: found at the first load.
     config: OnceLock<Arc<KernelConfig>>,
+    /// Where it is to be said what proofs would do for rejected programs.
+    prover: Option<Prover>,
     counts: Counts,
 }
 
@@ -47,6 +51,13 @@ struct Counts {
     diverging: AtomicU64,
     not_emulated: AtomicU64,
     skipped: AtomicU64,
+}
+
+/// A load as our verifier takes it.
+struct Prepared {
+    prog: Prog,
+    objects: Arc<dyn Objects>,
+    btf_vmlinux: Option<Arc<Btf>>,
 }
 
 /// An answer to a load.
@@ -80,6 +91,8 @@ impl Checker {
         Checker {
             host: Arc::new(Host::default()),
             config: OnceLock::new(),
+            prover: (settings.bcf == Bcf::Auto)
+                .then(|| Prover::new(settings.bcf_limits, Conditions::Sound, false, Diagnostics::Off)),
             settings,
             counts: Counts::default(),
         }
@@ -134,6 +147,9 @@ impl Checker {
         let result = pass();
         let theirs = host_answer(&load, address, size, result);
         self.judge(&load, &ours, &theirs, full);
+        if ours.result.is_err() && theirs.result.is_err() {
+            self.report_proofs(&load);
+        }
         result
     }
 
@@ -147,8 +163,8 @@ impl Checker {
         Arc::clone(self.config.get_or_init(of_host))
     }
 
-    /// Our answer to a load.
-    fn ours(&self, load: &ProgLoad) -> Answer {
+    /// A load as our verifier takes it.
+    fn prepare(&self, load: &ProgLoad) -> Result<Prepared, Refusal> {
         self.host.take_hidden();
         let objects: Arc<dyn Objects> = Arc::new(HostObjects { host: Arc::clone(&self.host) });
         let caps = Caps::Real.current();
@@ -162,8 +178,14 @@ impl Checker {
             btf_vmlinux: self.host.vmlinux(),
             config: self.config(),
         };
-        let prog = match prepare(load, &loader) {
-            Ok(prog) => prog,
+        let prog = prepare(load, &loader)?;
+        Ok(Prepared { prog, objects, btf_vmlinux: loader.btf_vmlinux })
+    }
+
+    /// Our answer to a load.
+    fn ours(&self, load: &ProgLoad) -> Answer {
+        let Prepared { prog, objects, btf_vmlinux } = match self.prepare(load) {
+            Ok(prepared) => prepared,
             Err(refusal) => {
                 return Answer {
                     result: Err(refusal.errno),
@@ -181,7 +203,7 @@ impl Checker {
             prog,
             attr: *load,
             objects,
-            btf_vmlinux: loader.btf_vmlinux,
+            btf_vmlinux,
             log_sink: (load.log_buf != 0).then(|| Box::new(sink.clone()) as _),
             bcf: None,
         });
@@ -191,6 +213,42 @@ impl Checker {
             log: sink.text(),
             not_emulated: outcome.not_emulated.or_else(|| self.host.take_hidden()),
         }
+    }
+
+    /// Tells whether proofs would save a program that is rejected.
+    fn report_proofs(&self, load: &ProgLoad) {
+        let (Some(prover), Ok(prepared)) = (&self.prover, self.prepare(load)) else { return };
+        let silent = ProgLoad { log_level: 0, log_buf: 0, log_size: 0, ..*load };
+        let (outcome, proofs) = prover.verify(&|bcf| CheckInput {
+            prog: prepared.prog.clone(),
+            attr: silent,
+            objects: Arc::clone(&prepared.objects),
+            btf_vmlinux: prepared.btf_vmlinux.clone(),
+            log_sink: None,
+            bcf,
+        });
+        let found = match (outcome.result, proofs.last) {
+            (Ok(()), Last::None) => ", though no input takes the path to it".into(),
+            (Ok(()), _) => match proofs.proofs() {
+                1 => ", 1 proof would make it safe".into(),
+                count => format!(", {count} proofs would make it safe"),
+            },
+            (Err(_), Last::Refuted) => {
+                "; no proof would make it safe: what would go wrong can be met".to_owned()
+            }
+            (Err(_), Last::Unknown) => {
+                let reason = proofs.reason.as_deref().unwrap_or("no answer");
+                format!("; whether proofs would make it safe is unknown: {reason}")
+            }
+            // It asks for nothing that could be proved, or not in the end.
+            (Err(_), Last::None | Last::Proved) => return,
+        };
+        let (name, kind) = title(load);
+        self.report(&format!(
+            "bpftwin: check: the running kernel rejects this{found} (prog {name}, type {kind}, {} bytes of proofs, {} ms)\n",
+            proofs.proof_bytes,
+            proofs.proving.as_millis()
+        ));
     }
 
     /// Both answers to the load at log level 2, into buffers of our own.
@@ -225,9 +283,7 @@ impl Checker {
     }
 
     fn judge(&self, load: &ProgLoad, ours: &Answer, theirs: &Answer, full: Option<(Answer, Answer)>) {
-        let name = text_of(&load.prog_name);
-        let kind = ProgType::from_u32(load.prog_type).map_or("?", ProgType::name);
-        let kind = kind.trim_start_matches("BPF_PROG_TYPE_").to_ascii_lowercase();
+        let (name, kind) = title(load);
         let missing =
             ours.not_emulated.as_ref().or(full.as_ref().and_then(|(ours, _)| ours.not_emulated.as_ref()));
         if let Some(what) = missing {
@@ -322,6 +378,12 @@ impl Counts {
         }
         self.loads.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Name and type of a load's program, as reports show them.
+fn title(load: &ProgLoad) -> (String, String) {
+    let kind = ProgType::from_u32(load.prog_type).map_or("?", ProgType::name);
+    (text_of(&load.prog_name), kind.trim_start_matches("BPF_PROG_TYPE_").to_ascii_lowercase())
 }
 
 fn verdict(answer: &Answer) -> String {

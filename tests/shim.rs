@@ -25,6 +25,25 @@ fn edge() -> u64 {
     }
 }
 
+/// The library comes before all others in the process that it is loaded into, which may be one of C++, or have no C++ runtime.
+#[test]
+fn the_library_brings_nothing_of_cpp() {
+    use object::{Object, ObjectSymbol};
+
+    let Some(shim) = shim() else { return };
+    let data = std::fs::read(shim).unwrap();
+    let library = object::File::parse(&*data).unwrap();
+    let exported = library.dynamic_symbols().filter(|symbol| symbol.is_definition());
+    let exported: Vec<&str> = exported.map(|symbol| symbol.name().unwrap()).collect();
+    assert!(exported.contains(&"syscall"), "{exported:?}");
+    let foreign: Vec<_> =
+        exported.iter().filter(|name| name.starts_with("_Z") || name.contains('$')).collect();
+    assert!(foreign.is_empty(), "{foreign:?}");
+    let mut imported = library.dynamic_symbols().filter(|symbol| symbol.is_undefined());
+    let missing = imported.find(|symbol| symbol.name().is_ok_and(|name| name.starts_with("_Z")));
+    assert!(missing.is_none(), "{:?}", missing.map(|symbol| symbol.name()));
+}
+
 #[test]
 fn bad_pointers_are_efault() {
     under_shim("bad_pointers_are_efault", &[], || {

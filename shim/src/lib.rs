@@ -5,6 +5,7 @@
 //! Linux pass alike. Everything that does not concern BPF goes on to the next definition in line, usually libc's.
 
 mod files;
+mod hidden;
 mod next;
 
 use std::ffi::{c_int, c_long, c_void};

@@ -146,9 +146,12 @@ fn a_program_that_knows_nothing_is_saved() {
         let (result, log) = load(&programs::halved());
         assert_eq!(result, Ok(()), "{log}");
         assert!(log.starts_with("processed 14 insns ") && log.lines().count() == 1, "{log}");
-        // The second condition is the first one over again.
         let (result, log) = load(&programs::halved_twice(0));
         assert_eq!(result, Ok(()), "{log}");
+        // A long way between: terms of any depth fit onto a stack that is small.
+        let small = std::thread::Builder::new().stack_size(256 << 10);
+        let deep = small.spawn(|| load(&programs::halved_twice(500)).0).unwrap().join();
+        assert_eq!(deep.unwrap(), Ok(()));
     });
     if client::shim().is_some() {
         let reports = std::fs::read_to_string(log.path()).unwrap();

@@ -8,7 +8,7 @@ use bpftwin_uapi::Errno;
 
 use super::mapping::MmapArgs;
 use super::settings::{Mode, Settings};
-use super::{Kernel, own_memory, raw};
+use super::{Kernel, KernelSettings, own_memory, raw};
 use crate::syscall::check::Checker;
 
 /// Who answers bpf(2) in this process.
@@ -58,7 +58,11 @@ impl Session {
                 unsafe { libc::atexit(at_exit) };
                 Session::Check(Box::new(Checker::new(settings)))
             }
-            Ok(settings) => Session::Emulate(Arc::new(Kernel::new(settings.kernel_settings()))),
+            Ok(settings) => {
+                let prover = settings.prover();
+                let settings = KernelSettings { prover, ..settings.kernel_settings() };
+                Session::Emulate(Arc::new(Kernel::new(settings)))
+            }
             Err(error) => {
                 eprintln!("bpftwin: {error}");
                 Session::Broken

@@ -187,7 +187,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The emulated kernel that these settings ask for.
+    /// The emulated kernel that these settings ask for; without a [`prover`](Self::prover), which not all who ask for a kernel want.
     pub fn kernel_settings(&self) -> KernelSettings {
         let mut profile = Profile::new(self.series).with_bcf(self.bcf);
         if let Some(release) =
@@ -204,14 +204,15 @@ impl Settings {
             profile,
             caps: self.caps,
             vmlinux_btf: Some(self.btf.clone()),
-            prover: (self.bcf == Bcf::Auto).then(|| Arc::new(self.prover())),
             ..KernelSettings::default()
         }
     }
 
-    /// Who proves what callers do not.
-    pub fn prover(&self) -> Prover {
-        Prover::new(self.bcf_limits, Conditions::Sound, false, self.diagnostics.clone())
+    /// Who proves what callers do not, where that is wanted.
+    pub fn prover(&self) -> Option<Arc<Prover>> {
+        (self.bcf == Bcf::Auto).then(|| {
+            Arc::new(Prover::new(self.bcf_limits, Conditions::Sound, false, self.diagnostics.clone()))
+        })
     }
 
     /// The BTF file, where it is another one than the running kernel's.
@@ -289,7 +290,7 @@ mod tests {
         assert_eq!(read.custom_btf(), None);
         let limits = Limits { condition: Duration::from_millis(500), rounds: 7, ..Limits::default() };
         assert_eq!((read.bcf, read.bcf_limits), (Bcf::Auto, limits));
-        assert!(read.kernel_settings().prover.is_some());
+        assert!(read.prover().is_some());
     }
 
     #[test]

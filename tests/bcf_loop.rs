@@ -155,8 +155,8 @@ fn a_program_that_knows_nothing_is_saved() {
     });
     if client::shim().is_some() {
         let reports = std::fs::read_to_string(log.path()).unwrap();
-        assert!(reports.contains("bpftwin: bcf: test accepted after 1 conditions: 1 proved"), "{reports}");
-        assert!(reports.contains("bpftwin: bcf: test accepted after 2 conditions: 2 proved"), "{reports}");
+        assert!(reports.contains("bpftwin: bcf: test accepted: 1 of 1 conditions proved"), "{reports}");
+        assert!(reports.contains("bpftwin: bcf: test accepted: 2 of 2 conditions proved"), "{reports}");
     }
 }
 

@@ -245,9 +245,9 @@ fn tell(outcome: &Outcome, report: &Report) -> String {
     };
     let _ = write!(
         line,
-        " after {} conditions: {} proved, {} bytes of proofs, {} ms to prove, {} ms to check",
-        report.rounds(),
+        ": {} of {} conditions proved, {} bytes of proofs, {} ms to prove, {} ms to check",
         report.proofs(),
+        report.rounds(),
         report.proof_bytes,
         report.proving.as_millis(),
         report.checking.as_millis()

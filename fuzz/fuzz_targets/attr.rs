@@ -56,15 +56,17 @@ fn run(input: &[u8]) {
         let call: CallHeader = bytemuck::pod_read_unaligned(head);
         let address = IMAGE_AT + (input.len() - attr.len()) as u64;
         rest = attr.get(call.size.into()..).unwrap_or_default();
-        let before = load_of(&*memory, &call, address);
+        let given = load_of(&*memory, &call, address, call.size.into());
         let result = bpftwin::syscall::bpf(&kernel, &memory, call.cmd.into(), address, call.size.into());
         if let (Ok(fd), Some(cmd)) = (result, Cmd::from_u32(call.cmd.into()))
             && makes_descriptor(cmd)
         {
             open.push(fd);
         }
-        if let (Some(before), Some(after)) = (before, load_of(&*memory, &call, address))
-            && before.bcf_flags == 0
+        // A request is told whatever the size of the attributes.
+        if let (Some(given), Some(after)) = (given, load_of(&*memory, &call, address, size_of::<ProgLoad>()))
+            && given.bcf_buf_size != 0
+            && given.bcf_flags == 0
             && after.bcf_flags == 1
         {
             open.push(after.bcf_fd as i32);
@@ -80,12 +82,12 @@ fn run(input: &[u8]) {
     kernel.sweep();
 }
 
-/// The attributes of a program load that has those of BCF.
-fn load_of(memory: &dyn UserMemory, call: &CallHeader, address: u64) -> Option<ProgLoad> {
+/// The first bytes of a program load's attributes, and zeros behind.
+fn load_of(memory: &dyn UserMemory, call: &CallHeader, address: u64, size: usize) -> Option<ProgLoad> {
     let mut load = ProgLoad::default();
-    let is_load = call.cmd == Cmd::ProgLoad as u8 && usize::from(call.size) >= size_of::<ProgLoad>();
-    memory.read(address, bytemuck::bytes_of_mut(&mut load)).ok().filter(|()| is_load)?;
-    Some(load)
+    let size = size.min(size_of::<ProgLoad>());
+    memory.read(address, &mut bytemuck::bytes_of_mut(&mut load)[..size]).ok()?;
+    (call.cmd == Cmd::ProgLoad as u8).then_some(load)
 }
 
 fn makes_descriptor(cmd: Cmd) -> bool {

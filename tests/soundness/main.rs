@@ -4,6 +4,7 @@
 //! none of them. `BPFTWIN_DIFF_ITERATIONS` and `BPFTWIN_DIFF_SEED` make the test longer and another one.
 
 mod generator;
+mod published;
 
 use std::sync::Arc;
 use std::time::Duration;

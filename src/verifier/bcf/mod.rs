@@ -6,7 +6,7 @@
 //! arrives. Everything about a path being unreachable can wait: such paths are dropped at once, their conditions gathered and
 //! handed out together.
 //!
-//! Mirrors patch sets 1 and 6 of BCF. Where they are unsound, this is not, see `docs/bcf.md`.
+//! Mirrors patch sets 1 and 6 of BCF. Where they are unsound, [`Options::auto`] is not, see `docs/bcf.md`.
 
 mod exprs;
 mod inherited;
@@ -45,6 +45,13 @@ pub struct Options {
 
 /// Conditions of dropped paths that are handed out together at the latest.
 const BATCH_SIZE: usize = 16;
+
+/// Instructions of all symbolic runs of a verification; then nothing is asked for any more. Recorded programs stay far below. The
+/// published kernel has no such limit, and can be kept busy for hours.
+const TRACK_BUDGET: u32 = 1 << 27;
+
+/// Words of expressions beyond which nothing is asked for any more: 256 MiB.
+const MAX_WORDS: usize = 1 << 26;
 
 /// State of BCF in a verification: `struct bcf_refine_state`.
 pub struct Bcf {
@@ -87,6 +94,8 @@ pub struct Bcf {
     /// Measures of the last symbolic run, for the log.
     backtrack_length: u32,
     track_length: u32,
+    /// Instructions that symbolic runs may still take.
+    track_budget: u32,
     /// Proofs that were accepted.
     check_nth: u32,
     /// Time that checking proofs took.
@@ -128,6 +137,7 @@ impl Bcf {
             access_checked: None,
             backtrack_length: 0,
             track_length: 0,
+            track_budget: TRACK_BUDGET,
             check_nth: 0,
             check_time: Duration::ZERO,
         }

@@ -8,7 +8,7 @@ use super::exprs::width;
 use super::suffix::Suffix;
 use super::symbolic::fit_s32;
 use super::track::TrackError;
-use super::{BATCH_SIZE, Bcf, CheckedAccess, Expr};
+use super::{BATCH_SIZE, Bcf, CheckedAccess, Expr, MAX_WORDS};
 use crate::verbose;
 use crate::verifier::reg_type::RegType;
 use crate::verifier::state::RegState;
@@ -162,6 +162,9 @@ impl Verifier {
         // Once for each rejection.
         if self.cur_state.speculative || bcf.requested || bcf.path_unreachable || self.not_emulated.is_some()
         {
+            return Attempt::Failed;
+        }
+        if bcf.track_budget == 0 || bcf.batch_end > MAX_WORDS {
             return Attempt::Failed;
         }
         // An access on the way that was refined before: known to be safe.

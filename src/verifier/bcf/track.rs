@@ -108,6 +108,7 @@ impl Verifier {
         self.states.recycle(tracked);
         if let Some(bcf) = &mut self.bcf {
             bcf.track_length = track_length;
+            bcf.track_budget = bcf.track_budget.saturating_sub(track_length);
             bcf.br_conds.clear();
             bcf.access_checked = None;
         }
@@ -120,15 +121,18 @@ impl Verifier {
         tracked: &VerifierState,
     ) -> std::result::Result<(), TrackError> {
         let Some(bcf) = &mut self.bcf else { return Err(TrackError::Failed) };
-        if bcf.script.is_lost() {
-            return Err(TrackError::Failed);
-        }
-        if bcf.options.auto && (bcf.stray || !bcf.script.arrived()) && !bcf.contradiction {
+        if bcf.script.is_lost() || bcf.options.auto && bcf.stray {
             return Err(TrackError::Failed);
         }
         if bcf.contradiction {
-            bcf.batch_end = bcf.exprs.len();
+            // As published, what led to a contradiction stays in the array.
+            if !bcf.options.auto {
+                bcf.batch_end = bcf.exprs.len();
+            }
             return Err(TrackError::Unreachable);
+        }
+        if bcf.options.auto && !bcf.script.arrived() {
+            return Err(TrackError::Failed);
         }
         if run.is_err() || !tracked.same_callsites(&self.cur_state) {
             return Err(TrackError::Failed);

@@ -222,7 +222,8 @@ impl Reporter<'_> {
                 why: "the kernel asks for no condition here, and the message is not known".into(),
             };
         }
-        let what = "no condition could be made of it";
+        let what = "no condition could be made of this path, on which the verifier joins or splits values, or which has too many or no \
+                    branches";
         match self.replay(case, &FxHashMap::default()) {
             Ok(Replayed::Fault { what, inputs }) => self.bug(case, what, &inputs),
             Ok(Replayed::Failed { why, rereads }) => {

@@ -528,12 +528,6 @@ pub static KNOWN: &[Known] = &[
         "An address of the kernel would be visible to user space, which takes CAP_PERFMON.",
         "Store numbers, not pointers; or load with CAP_PERFMON.",
     ),
-    known(
-        "R0 leaks addr as return value",
-        Rule,
-        "An address of the kernel would be returned.",
-        "Return a number.",
-    ),
     // What a program returns.
     known(
         "At program exit the register R* has *should have been in [*]",

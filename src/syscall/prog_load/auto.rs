@@ -31,8 +31,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Proofs that exist are found within a fraction of a second, mostly; a minute is what a build waits for a large program anyhow. The
-    /// longest known load takes 162 requests. Half a dozen searches at a time fit into 2 GiB.
+    /// What a build can wait for: proofs that exist are found within a tenth of a second, mostly; the longest known load makes 522
+    /// requests; four searches at a time fit into about a GiB.
     fn default() -> Self {
         Limits {
             condition: Duration::from_secs(10),

@@ -25,6 +25,10 @@
 //! **Paths**: [`Machine::follow`] runs along a list of instructions as the verifier walks them, and says where a run leaves it.
 //! [`Machine::step`] with [`Machine::pc`] and [`Machine::regs`] shows every state on the way.
 //!
+//! **Where values come from**: a value remembers how it was computed from answers. [`Machine::answers_of`] tells which ones it depends
+//! on; [`Machine::solve`] which answers would make it another one, [`Machine::flips`] which ones may send jumps the other way, both by undoing
+//! one operation after another: a proposal, to be tried. [`Search`] does so, run after run, to get where none was before.
+//!
 //! Not here: kernel functions (kfuncs), dynptrs, arenas, exceptions, callbacks that run later (timers). They end the run with
 //! [`Stop::Unsupported`].
 

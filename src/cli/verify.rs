@@ -111,8 +111,8 @@ impl Verify {
                 self.log_level
             ));
         }
-        if self.bcf.dumps() && kernels.len() > 1 {
-            return usage_error("--bcf-dump is for one kernel at a time");
+        if let Err(error) = self.bcf.prepare(kernels.len()) {
+            return usage_error(error);
         }
         let prover = self.bcf.prover(&settings);
         let custom_btf = settings.custom_btf();

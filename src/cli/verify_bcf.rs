@@ -80,13 +80,20 @@ impl BcfArgs {
         let words: Vec<u32> =
             requests.iter().flat_map(|request| [&[request.len() as u32], &request[..]].concat()).collect();
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        std::fs::create_dir_all(folder)
-            .and_then(|()| std::fs::write(&path, bytes))
-            .map_err(|error| format!("{} cannot be written: {error}", path.display()))
+        std::fs::write(&path, bytes).map_err(|error| format!("{} cannot be written: {error}", path.display()))
     }
 
-    pub fn dumps(&self) -> bool {
-        self.bcf_dump.is_some()
+    /// Makes ready for `kernels` kernels.
+    ///
+    /// # Errors
+    /// What is wrong with the command line.
+    pub fn prepare(&self, kernels: usize) -> Result<(), String> {
+        let Some(folder) = &self.bcf_dump else { return Ok(()) };
+        if kernels > 1 {
+            return Err("--bcf-dump is for one kernel at a time".into());
+        }
+        std::fs::create_dir_all(folder)
+            .map_err(|error| format!("--bcf-dump: {} cannot be made: {error}", folder.display()))
     }
 }
 

@@ -421,6 +421,8 @@ impl Verifier {
 
     /// `backtrack_insn`: what is wanted before instruction `idx`, given what is wanted behind it. `subseq_idx` is the
     /// instruction that ran next.
+    // Called for each instruction that is walked back over; the compiler leaves it apart otherwise.
+    #[inline(always)]
     pub fn backtrack_insn(
         &mut self,
         idx: u32,

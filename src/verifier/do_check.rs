@@ -310,6 +310,8 @@ impl Verifier {
     }
 
     /// `do_check_insn`
+    // Called for each instruction; the compiler leaves it apart otherwise, as [`Self::recover`] has it, too.
+    #[inline(always)]
     fn do_check_insn(&mut self, insn: &Insn, do_print_state: &mut bool) -> Result<Next> {
         match insn.class() {
             BPF_ALU | BPF_ALU64 => self.check_alu_op(insn)?,

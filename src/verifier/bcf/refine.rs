@@ -77,10 +77,17 @@ impl Verifier {
     /// As [`Self::bcf_prove_unreachable`], where `result` is an error of a kind that asks for it.
     #[inline]
     pub(in crate::verifier) fn bcf_on_eacces<T>(&mut self, result: Result<T>) -> Result<T> {
-        if self.bcf.is_some() && matches!(result, Err(Errno::EACCES)) {
-            self.bcf_prove_unreachable();
+        if let Err(errno) = result {
+            self.bcf_on_error(errno);
         }
         result
+    }
+
+    #[cold]
+    fn bcf_on_error(&mut self, errno: Errno) {
+        if errno == Errno::EACCES {
+            self.bcf_prove_unreachable();
+        }
     }
 
     /// `bcf_refine_access_bound`: an access of `size` bytes, or as many as the size register that is checked says, at register

@@ -267,12 +267,19 @@ impl Verifier {
         Ok(self.pop_stack(pop_log))
     }
 
-    /// What an instruction that failed comes to with BCF. In a symbolic run it was refined before, and is now once more; otherwise
-    /// the path may be one that nothing takes.
+    /// What an instruction that failed comes to with BCF. In a symbolic run it was refined before, as often as it asked for it, and is now
+    /// once more; otherwise the path may be one that nothing takes.
     #[cold]
     fn recover(&mut self, errno: Errno, insn: &Insn, do_print_state: &mut bool) -> Result<Next> {
         if self.tracking {
-            return self.do_check_insn(insn, do_print_state);
+            let mut result = Err(errno);
+            for _ in 0..self.refinements_of_insn() {
+                result = self.do_check_insn(insn, do_print_state);
+                if result.is_ok() {
+                    break;
+                }
+            }
+            return result;
         }
         if self.take_path_unreachable() { Ok(Next::PathEnd) } else { Err(errno) }
     }

@@ -4,7 +4,9 @@
 //! none of them. `BPFTWIN_DIFF_ITERATIONS` and `BPFTWIN_DIFF_SEED` make the test longer and another one.
 
 mod generator;
+mod insns;
 mod published;
+mod refined;
 
 use std::sync::Arc;
 use std::time::Duration;

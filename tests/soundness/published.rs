@@ -6,86 +6,9 @@ use bpftwin::verifier::bcf::Options;
 use bpftwin_uapi::insn::*;
 use bpftwin_uapi::{HelperId, Insn};
 
-use crate::generator::{MAP_FD, VALUE_SIZE};
+use crate::generator::VALUE_SIZE;
+use crate::insns::*;
 use crate::{listing, one_map, verify};
-
-const R0: u8 = BPF_REG_0;
-const R1: u8 = BPF_REG_1;
-const R2: u8 = BPF_REG_2;
-const R3: u8 = BPF_REG_3;
-const R4: u8 = BPF_REG_4;
-const R5: u8 = BPF_REG_5;
-const FP: u8 = BPF_REG_FP;
-/// The map's value.
-const VALUE: u8 = BPF_REG_6;
-/// Numbers that are computed with.
-const A: u8 = BPF_REG_7;
-const B: u8 = BPF_REG_8;
-const CTX: u8 = BPF_REG_9;
-/// Fields of the context that hold any 32 bits.
-const MARK: i16 = 8;
-const PRIORITY: i16 = 32;
-const CB: i16 = 48;
-
-fn mov(dst: u8, imm: i32) -> Insn {
-    alu(BPF_MOV, dst, imm)
-}
-
-fn mov_reg(dst: u8, src: u8) -> Insn {
-    alu_reg(BPF_MOV, dst, src)
-}
-
-fn alu(op: u8, dst: u8, imm: i32) -> Insn {
-    Insn::new(BPF_ALU64 | op | BPF_K, dst, 0, 0, imm)
-}
-
-fn alu_reg(op: u8, dst: u8, src: u8) -> Insn {
-    Insn::new(BPF_ALU64 | op | BPF_X, dst, src, 0, 0)
-}
-
-fn field(dst: u8, off: i16) -> Insn {
-    Insn::new(BPF_LDX | BPF_MEM | BPF_W, dst, CTX, off, 0)
-}
-
-fn read_byte(src: u8) -> Insn {
-    Insn::new(BPF_LDX | BPF_MEM | BPF_B, R0, src, 0, 0)
-}
-
-fn call(helper: HelperId) -> Insn {
-    Insn::new(BPF_JMP | BPF_CALL, 0, 0, 0, helper as i32)
-}
-
-/// A jump of `class` over `off` instructions.
-fn jump(class: u8, op: u8, dst: u8, imm: i32, off: i16) -> Insn {
-    Insn::new(class | op | BPF_K, dst, 0, off, imm)
-}
-
-/// A jump of `class` to the end of the program: filled in by [`program`].
-fn leave(class: u8, op: u8, dst: u8, imm: i32) -> Insn {
-    jump(class, op, dst, imm, i16::MAX)
-}
-
-/// `body` with the context and the map's value in their registers, and the end.
-fn program(body: &[Insn]) -> Vec<Insn> {
-    let mut insns = vec![
-        mov_reg(CTX, R1),
-        Insn::new(BPF_ST | BPF_MEM | BPF_W, FP, 0, -4, 0),
-        mov_reg(R2, FP),
-        alu(BPF_ADD, R2, -4),
-        Insn::new(BPF_LD | BPF_IMM | BPF_DW, R1, BPF_PSEUDO_MAP_FD, 0, MAP_FD),
-        Insn::default(),
-        call(HelperId::MapLookupElem),
-        leave(BPF_JMP, BPF_JEQ, R0, 0),
-        mov_reg(VALUE, R0),
-    ];
-    insns.extend(body);
-    let end = insns.len();
-    for (i, insn) in insns.iter_mut().enumerate().filter(|(_, insn)| insn.off == i16::MAX) {
-        insn.off = (end - i - 1) as i16;
-    }
-    insns.extend([mov(R0, 0), Insn::new(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)]);
-    insns
-}
 
 /// Only the published conditions accept the program; it makes a bad access.
 fn assert_unsound(body: &[Insn]) {

@@ -164,6 +164,12 @@ impl Verifier {
         }
     }
 
+    /// How often one instruction may have been refined: for the number of bytes and for where they are, of two memory arguments. The published
+    /// kernel's symbolic run tries it once more.
+    pub(super) fn refinements_of_insn(&self) -> usize {
+        if self.bcf.as_ref().is_some_and(|bcf| bcf.options.auto) { 4 } else { 1 }
+    }
+
     /// The symbolic run can no longer tell the path from others.
     pub(super) fn bcf_lose_path(&mut self) {
         if let Some(bcf) = self.bcf.as_mut().filter(|_| self.tracking) {

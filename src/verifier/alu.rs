@@ -258,16 +258,18 @@ impl Verifier {
                 return Err(Errno::EINVAL);
             }
         }
-        let adjusted = self
-            .check_reg_arg(dst, RegArgType::DstOpNoMark)
-            .and_then(|()| self.adjust_reg_min_max_vals(insn));
-        if adjusted.is_err() && self.bcf.is_some() {
+        let adjusted = match self.check_reg_arg(dst, RegArgType::DstOpNoMark) {
+            Ok(()) => self.adjust_reg_min_max_vals(insn),
+            Err(errno) => Err(errno),
+        };
+        if adjusted.is_err() {
             self.bcf_prove_unreachable();
         }
         adjusted
     }
 
     /// `adjust_reg_min_max_vals`: arithmetic on scalars, or on a pointer and a scalar.
+    #[inline]
     fn adjust_reg_min_max_vals(&mut self, insn: &Insn) -> Result<()> {
         let (dst, src) = (insn.dst_reg(), insn.src_reg());
         let dst_is_ptr = self.cur_reg(dst).type_ != RegType::SCALAR_VALUE;

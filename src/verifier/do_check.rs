@@ -234,13 +234,20 @@ impl Verifier {
                     self.insn_aux[self.insn_idx as usize].seen = self.pass_cnt;
                     prev_insn_idx = self.insn_idx;
                     self.bpf_reset_stack_write_marks(self.insn_idx);
-                    let next = match self.do_check_insn(&insn, &mut do_print_state) {
-                        Ok(next) => {
-                            self.bpf_commit_stack_write_marks();
-                            next
+                    let mut refined = 0;
+                    let next = loop {
+                        match self.do_check_insn(&insn, &mut do_print_state) {
+                            Ok(next) => {
+                                self.bpf_commit_stack_write_marks();
+                                break next;
+                            }
+                            // Marks of an instruction that failed do not matter: the path ends.
+                            Err(errno) => {
+                                if let Some(next) = self.recover(errno, &mut refined)? {
+                                    break next;
+                                }
+                            }
                         }
-                        // Marks of an instruction that failed do not matter: the path ends.
-                        Err(errno) => self.recover(errno, &insn, &mut do_print_state)?,
                     };
                     path_ends = matches!(next, Next::PathEnd);
                     if path_ends {
@@ -268,20 +275,14 @@ impl Verifier {
     }
 
     /// What an instruction that failed comes to with BCF. In a symbolic run it was refined before, as often as it asked for it, and is now
-    /// once more; otherwise the path may be one that nothing takes.
+    /// once more (none: it is to be checked again); otherwise the path may be one that nothing takes.
     #[cold]
-    fn recover(&mut self, errno: Errno, insn: &Insn, do_print_state: &mut bool) -> Result<Next> {
-        if self.tracking {
-            let mut result = Err(errno);
-            for _ in 0..self.refinements_of_insn() {
-                result = self.do_check_insn(insn, do_print_state);
-                if result.is_ok() {
-                    break;
-                }
-            }
-            return result;
+    fn recover(&mut self, errno: Errno, refined: &mut usize) -> Result<Option<Next>> {
+        if self.tracking && *refined < self.refinements_of_insn() {
+            *refined += 1;
+            return Ok(None);
         }
-        if self.take_path_unreachable() { Ok(Next::PathEnd) } else { Err(errno) }
+        if !self.tracking && self.take_path_unreachable() { Ok(Some(Next::PathEnd)) } else { Err(errno) }
     }
 
     /// Logs that the current state is covered by an explored one.
@@ -317,8 +318,6 @@ impl Verifier {
     }
 
     /// `do_check_insn`
-    // Called for each instruction; the compiler leaves it apart otherwise, as [`Self::recover`] has it, too.
-    #[inline(always)]
     fn do_check_insn(&mut self, insn: &Insn, do_print_state: &mut bool) -> Result<Next> {
         match insn.class() {
             BPF_ALU | BPF_ALU64 => self.check_alu_op(insn)?,

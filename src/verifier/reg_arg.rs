@@ -39,25 +39,18 @@ fn is_reg64(insn: &Insn, reg: &RegState, t: RegArgType) -> bool {
 impl Verifier {
     /// `check_reg_arg`: the current instruction uses register `regno` of the current frame.
     pub fn check_reg_arg(&mut self, regno: u8, t: RegArgType) -> Result<()> {
-        let frame = self.cur_state.curframe();
-        let checked = self.check_reg_arg_in(frame, regno, t);
-        self.bcf_on_eacces(checked)
-    }
-
-    /// `__check_reg_arg`: as [`Self::check_reg_arg`], in any frame.
-    pub fn check_reg_arg_in(&mut self, frame: usize, regno: u8, t: RegArgType) -> Result<()> {
         if regno as usize >= MAX_BPF_REG {
             verbose!(self, "R{regno} is invalid\n");
             return Err(Errno::EINVAL);
         }
         self.mark_reg_scratched(regno.into());
         let insn = self.prog.insns[self.insn_idx as usize];
-        let reg = &mut self.cur_state.frames[frame].regs[regno as usize];
+        let reg = &mut self.cur_state.cur_func_mut().regs[regno as usize];
         let rw64 = is_reg64(&insn, reg, t);
         if t == RegArgType::SrcOp {
             if reg.type_ == RegType::NOT_INIT {
                 verbose!(self, "R{regno} !read_ok\n");
-                return Err(Errno::EACCES);
+                return self.reg_arg_rejected();
             }
             // `mark_insn_zext`: the reader needs the upper half that the definition left to be cleared.
             if regno != BPF_REG_FP && rw64 && reg.subreg_def != DEF_NOT_SUBREG {
@@ -68,18 +61,25 @@ impl Verifier {
                 }
             }
             if self.tracking {
-                self.bcf_bind_reg(frame, regno)?;
+                self.bcf_bind_reg(regno)?;
             }
             return Ok(());
         }
         if regno == BPF_REG_FP {
             verbose!(self, "frame pointer is read only\n");
-            return Err(Errno::EACCES);
+            return self.reg_arg_rejected();
         }
         reg.subreg_def = if rw64 { DEF_NOT_SUBREG } else { self.insn_idx as i32 + 1 };
         if t == RegArgType::DstOp {
             Self::mark_reg_unknown(self.bpf_capable, reg);
         }
         Ok(())
+    }
+
+    /// The register may not be used so; but the path may be one that nothing takes.
+    #[cold]
+    fn reg_arg_rejected(&mut self) -> Result<()> {
+        self.bcf_prove_unreachable();
+        Err(Errno::EACCES)
     }
 }

@@ -210,10 +210,13 @@ impl Bcf {
     }
 }
 
+// What the walk calls while it tracks is kept out of its functions.
 impl Verifier {
     /// A register that is read gets an expression, unless it is constant.
-    pub(in crate::verifier) fn bcf_bind_reg(&mut self, frame: usize, regno: u8) -> Result<()> {
-        let reg = &mut self.cur_state.frames[frame].regs[regno as usize];
+    #[cold]
+    pub(in crate::verifier) fn bcf_bind_reg(&mut self, regno: u8) -> Result<()> {
+        let frame = self.cur_state.curframe();
+        let reg = &mut self.cur_state.cur_func_mut().regs[regno as usize];
         let Some(bcf) = self.bcf.as_mut().filter(|_| !reg.is_const()) else { return Ok(()) };
         let first = bcf.exprs.len();
         let is_new = reg.bcf_expr.is_none();
@@ -225,6 +228,7 @@ impl Verifier {
     }
 
     /// [`Bcf::mov`] between registers of the current frame.
+    #[cold]
     pub(in crate::verifier) fn bcf_mov(
         &mut self,
         dst: u8,
@@ -242,6 +246,7 @@ impl Verifier {
     }
 
     /// The expression of the low `size` bits of register `regno`, as a narrow spill keeps it.
+    #[cold]
     pub(in crate::verifier) fn bcf_part(&mut self, regno: u8, size: u16) -> Result<Option<Expr>> {
         let Some(bcf) = &mut self.bcf else { return Ok(None) };
         let reg = &mut self.cur_state.cur_func_mut().regs[regno as usize];
@@ -250,6 +255,7 @@ impl Verifier {
     }
 
     /// The expression of register `regno`, for an operation that will change it.
+    #[cold]
     pub(in crate::verifier) fn bcf_operand(&mut self, regno: u8) -> Result<Option<Expr>> {
         let Some(bcf) = &mut self.bcf else { return Ok(None) };
         let reg = &mut self.cur_state.cur_func_mut().regs[regno as usize];
@@ -257,6 +263,7 @@ impl Verifier {
     }
 
     /// What [`Self::bcf_scalar_result`] needs of register `dst`, which an operation with `src` is about to change.
+    #[cold]
     pub(in crate::verifier) fn bcf_scalar_operands(
         &mut self,
         dst: u8,
@@ -276,6 +283,7 @@ impl Verifier {
     }
 
     /// The result of an operation on scalars: its expression.
+    #[cold]
     pub(in crate::verifier) fn bcf_scalar_result(
         &mut self,
         dst: u8,
@@ -296,6 +304,7 @@ impl Verifier {
 
     /// `bcf_alu`: register `dst` became the result of `op`; its expression is still that of the operand. `fit` is what operands and
     /// result have in common.
+    #[cold]
     pub(in crate::verifier) fn bcf_alu(
         &mut self,
         dst: u8,

@@ -147,6 +147,7 @@ impl Verifier {
 
     /// Where the symbolic run is before each instruction: true where it goes on with it, false where this is not the path. `Ok(None)`
     /// where it has arrived.
+    #[cold]
     pub(in crate::verifier) fn bcf_follow(&mut self) -> Result<Option<bool>> {
         let is_jmp_point = self.insn_aux[self.insn_idx as usize].jmp_point;
         let branches = self.stack.len();

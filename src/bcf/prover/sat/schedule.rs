@@ -189,6 +189,11 @@ impl<C: AsRef<[Lit]>> Scheduler<'_, C> {
     /// Resolves `start` until none of the nodes' literals is left.
     fn chain(&mut self, start: ClauseId, nodes: &mut [Node], patience: u64) -> Option<ClauseId> {
         let mut chain = Chain { start, links: Vec::new(), running: self.clause(start).to_vec() };
+        // A derivation that was given up has left its marks.
+        for node in nodes.iter_mut() {
+            node.reached = false;
+            node.pending = 0;
+        }
         reach(nodes, chain.running.iter().map(|lit| self.nodes_by_lit[lit.index()]));
         loop {
             // Of the literals that will not come again, the one whose copies are the cheapest to resolve.
@@ -223,10 +228,6 @@ impl<C: AsRef<[Lit]>> Scheduler<'_, C> {
                     nodes[child].pending -= 1;
                 }
             }
-        }
-        for node in nodes.iter_mut() {
-            node.reached = false;
-            node.pending = 0;
         }
         let id = self.end(&mut chain);
         self.factored(id)

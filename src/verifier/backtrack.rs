@@ -89,12 +89,14 @@ impl BacktrackState {
         if !linked.entries().iter().any(is_set) {
             return;
         }
-        for e in linked.entries() {
-            if e.is_reg {
-                self.set_frame_reg(e.frameno as usize, e.spi_or_reg);
-            } else {
-                self.set_frame_slot(e.frameno as usize, e.spi_or_reg as usize);
-            }
+        linked.entries().iter().for_each(|e| self.set_linked_reg(e));
+    }
+
+    fn set_linked_reg(&mut self, e: &LinkedReg) {
+        if e.is_reg {
+            self.set_frame_reg(e.frameno as usize, e.spi_or_reg);
+        } else {
+            self.set_frame_slot(e.frameno as usize, e.spi_or_reg as usize);
         }
     }
 }
@@ -106,6 +108,14 @@ pub struct LinkedReg {
     /// Slot index or register number, see `is_reg`.
     pub spi_or_reg: u8,
     pub is_reg: bool,
+}
+
+impl LinkedReg {
+    /// The register in `st`, which has it.
+    pub fn reg_mut(self, st: &mut VerifierState) -> &mut RegState {
+        let (frame, i) = (&mut st.frames[self.frameno as usize], self.spi_or_reg as usize);
+        if self.is_reg { &mut frame.regs[i] } else { &mut frame.stack[i].spilled_ptr }
+    }
 }
 
 /// The most registers that one jump can record as linked: `LINKED_REGS_MAX`.
@@ -188,28 +198,6 @@ pub fn get_prev_insn_idx(st: &VerifierState, i: u32, history: &mut usize) -> Opt
         return Some(st.jmp_history[cnt - 1].prev_idx);
     }
     Some(i.wrapping_sub(1))
-}
-
-/// Where a state holds a scalar.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Place {
-    Reg { frame: usize, regno: u8 },
-    Slot { frame: usize, spi: usize },
-}
-
-impl Place {
-    fn scalar_mut(self, st: &mut VerifierState) -> Option<&mut RegState> {
-        match self {
-            Place::Reg { frame, regno } => {
-                let reg = st.frames.get_mut(frame)?.regs.get_mut(usize::from(regno))?;
-                (reg.type_ == RegType::SCALAR_VALUE).then_some(reg)
-            }
-            Place::Slot { frame, spi } => {
-                let slot = st.frames.get_mut(frame)?.stack.get_mut(spi)?;
-                slot.is_spilled_scalar_reg().then_some(&mut slot.spilled_ptr)
-            }
-        }
-    }
 }
 
 /// How the origin of a value cannot be followed further.
@@ -327,17 +315,14 @@ impl Verifier {
         Ok(())
     }
 
-    /// The scalars `places` of the checkpoint `id` are needed precisely.
-    pub fn mark_places_precise(&mut self, id: StateId, places: &[Place]) -> Result<()> {
+    /// The scalars `regs` of the checkpoint `id` are needed precisely.
+    pub fn mark_regs_precise(&mut self, id: StateId, regs: &[LinkedReg]) -> Result<()> {
         self.bt.reset();
-        for &place in places {
-            let Some(reg) = place.scalar_mut(&mut self.states[id].state).filter(|reg| !reg.precise) else {
-                continue;
-            };
-            reg.precise = true;
-            match place {
-                Place::Reg { frame, regno } => self.bt.set_frame_reg(frame, regno),
-                Place::Slot { frame, spi } => self.bt.set_frame_slot(frame, spi),
+        for e in regs {
+            let reg = e.reg_mut(&mut self.states[id].state);
+            if !reg.precise {
+                reg.precise = true;
+                self.bt.set_linked_reg(e);
             }
         }
         let st = &self.states[id].state;

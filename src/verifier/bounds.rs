@@ -208,6 +208,7 @@ impl RegState {
         if self.s32_min_value as u32 <= self.s32_max_value as u32 {
             self.narrow_u32(self.s32_min_value as u32, self.s32_max_value as u32);
         } else if !features.sharp_bounds {
+            // Ranges that wrap tell nothing of each other.
         } else if self.u32_max_value < self.s32_min_value as u32 {
             // The signed range wraps in the unsigned order, and only its non-negative part overlaps.
             self.s32_min_value = self.u32_min_value as i32;

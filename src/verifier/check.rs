@@ -203,6 +203,7 @@ impl Verifier {
     ) -> Outcome {
         let map_uses = self.map_uses();
         self.maps.truncate(self.used_map_cnt);
+        let bcf_engaged = self.bcf.as_ref().is_some_and(|bcf| bcf.engaged);
         let trail = self.take_trail();
         Outcome {
             result,
@@ -220,6 +221,7 @@ impl Verifier {
                 .collect(),
             func_info: bytemuck::cast_slice(&self.func_info).to_vec(),
             line_info: bytemuck::cast_slice(&self.linfo).to_vec(),
+            bcf_engaged,
             trail,
             prog: self.prog,
         }

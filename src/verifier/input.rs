@@ -74,6 +74,8 @@ pub struct Outcome {
     /// Records of `struct bpf_func_info` and `struct bpf_line_info` as they were checked, back to back.
     pub func_info: Vec<u8>,
     pub line_info: Vec<u8>,
+    /// BCF had a part in it: without, the outcome would have been another.
+    pub bcf_engaged: bool,
     /// The path to the rejection, where [`bcf::Options::explain`] asks for it and there is one.
     pub trail: Option<Box<bcf::Trail>>,
 }

@@ -437,12 +437,10 @@ fn sync_linked_regs(st: &mut VerifierState, regno: u8, linked: &LinkedRegs, feat
     let curframe = st.curframe();
     let known = st.cur_func().regs[regno as usize];
     for e in linked.entries() {
-        let (frame, i) = (e.frameno as usize, e.spi_or_reg as usize);
-        if e.is_reg && frame == curframe && i == regno as usize {
+        if e.is_reg && e.frameno as usize == curframe && e.spi_or_reg == regno {
             continue;
         }
-        let reg =
-            if e.is_reg { &mut st.frames[frame].regs[i] } else { &mut st.frames[frame].stack[i].spilled_ptr };
+        let reg = e.reg_mut(st);
         if reg.type_ != RegType::SCALAR_VALUE
             || reg.id & !BPF_ADD_CONST != known.id & !BPF_ADD_CONST
             || (reg.id ^ known.id) & BPF_ADD_CONST == BPF_ADD_CONST

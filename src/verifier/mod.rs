@@ -161,7 +161,8 @@ pub struct FuncInfoAux {
 pub struct Features {
     /// Byte swaps keep what is known: `scalar_byte_swap`.
     pub byte_swap_bounds: bool,
-    /// Scalars may be linked at a distance by subtraction and by 32-bit additions, and only live ones are.
+    /// Scalars may be linked at a distance by subtraction and by 32-bit additions, only live ones are, and states are compared by the base of
+    /// their links.
     pub scalar_links: bool,
     /// Ranges that cross the sign boundary, and known bits, leave one value: `tnum_step`.
     pub sharp_bounds: bool,

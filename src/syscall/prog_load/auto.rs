@@ -1,6 +1,7 @@
 //! Programs that know nothing of BCF: what the verifier would reject is proved here and goes on, and the caller sees one load.
 //!
-//! A program that nothing can save gets the answer that it would have got without BCF, log and all: it is verified again.
+//! A program that nothing can save gets the answer that it would have got without BCF, log and all: if any of its rejections had a consequence before, it is verified
+//! again.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -160,7 +161,7 @@ impl Prover {
             Ok(()) => true,
             Err(errno) => errno == Errno::ENOSPC && !is_given_up,
         };
-        if is_sound && !stands {
+        if is_sound && !stands && outcome.bcf_engaged {
             outcome = bpf_check(input(None));
             report.add_times(&outcome.stats);
         }

@@ -65,12 +65,11 @@ pub(super) fn resume(call: &Call<'_>, attr: &ProgLoad) -> Result {
         Step::Done(outcome) => finish(call, load, *outcome),
         Step::Requested(verification) => {
             let errno = verification.errno();
-            let told = tell(call, attr, &verification);
-            file.put_back(SuspendedLoad { load, verification });
-            match told {
-                Ok(()) => Err(errno),
-                Err(_) => give_up(call, &file, errno),
+            if tell(call, attr, &verification).is_err() {
+                return finish(call, load, *verification.give_up(errno));
             }
+            file.put_back(SuspendedLoad { load, verification });
+            Err(errno)
         }
     }
 }

@@ -4,7 +4,7 @@
 //! a condition builds upon must be marked, and no others, since precise scalars make more states differ. The published kernel
 //! marks none.
 
-use crate::verifier::backtrack::Place;
+use crate::verifier::backtrack::LinkedReg;
 use crate::verifier::reg_type::RegType;
 use crate::verifier::state::{BPF_REG_SIZE, MAX_STACK_SLOTS, RegState, STACK_SPILL, VerifierState};
 
@@ -50,10 +50,10 @@ impl Inherited {
         note(&mut self.bounds, reg);
     }
 
-    /// Where the first state holds what was relied upon: values, and bounds if they matter.
-    pub fn places(&self, bounds: bool) -> Vec<Place> {
+    /// The scalars of the first state that were relied upon: for their values, and for their bounds if these matter.
+    pub fn regs(&self, bounds: bool) -> Vec<LinkedReg> {
         let bounds: &[u32] = if bounds { &self.bounds } else { &[] };
-        self.values.iter().chain(bounds).map(|&origin| place(origin as usize - 1)).collect()
+        self.values.iter().chain(bounds).map(|&origin| reg_at(origin as usize - 1)).collect()
     }
 }
 
@@ -70,10 +70,10 @@ fn note(list: &mut Vec<u32>, reg: &RegState) {
     }
 }
 
-fn place(index: usize) -> Place {
-    let (frame, i) = (index / FRAME, index % FRAME);
+fn reg_at(index: usize) -> LinkedReg {
+    let (frameno, i) = ((index / FRAME) as u8, index % FRAME);
     match i.checked_sub(MAX_STACK_SLOTS) {
-        Some(spi) => Place::Slot { frame, spi },
-        None => Place::Reg { frame, regno: i as u8 },
+        Some(spi) => LinkedReg { frameno, spi_or_reg: spi as u8, is_reg: false },
+        None => LinkedReg { frameno, spi_or_reg: i as u8, is_reg: true },
     }
 }

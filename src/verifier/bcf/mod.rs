@@ -65,6 +65,8 @@ pub struct Bcf {
     batch: Vec<Expr>,
     /// Words that the batch needs.
     batch_end: usize,
+    /// A rejection had a consequence other than that it stands.
+    pub(super) engaged: bool,
     /// A condition waits to be handed out.
     requested: bool,
     /// The current path ends here.
@@ -122,6 +124,7 @@ impl Bcf {
             refine_cond: None,
             batch: Vec::new(),
             batch_end: 0,
+            engaged: false,
             requested: false,
             path_unreachable: false,
             contradiction: false,

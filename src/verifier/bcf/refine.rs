@@ -62,15 +62,8 @@ impl Verifier {
     /// `bcf_prove_unreachable`: the present path is to be proved unreachable.
     #[cold]
     pub(in crate::verifier) fn bcf_prove_unreachable(&mut self) {
-        match self.bcf_refine(0, None) {
-            Attempt::Requested | Attempt::Dropped { proof_needed: true } => {
-                verbose!(self, "bcf requested, try to prove the path unreachable\n");
-            }
-            Attempt::Dropped { proof_needed: false } => {
-                let insn_idx = self.insn_idx;
-                verbose!(self, "BCF: unreachable path detected at insn {insn_idx}, skipping\n");
-            }
-            Attempt::Failed => {}
+        if let Attempt::Requested | Attempt::Dropped { proof_needed: true } = self.bcf_refine(0, None) {
+            verbose!(self, "bcf requested, try to prove the path unreachable\n");
         }
     }
 
@@ -209,8 +202,13 @@ impl Verifier {
             Err(TrackError::Unreachable) => Attempt::Dropped { proof_needed: false },
             Err(TrackError::Failed) => Attempt::Failed,
         };
-        if let (Some(bcf), Attempt::Dropped { .. }) = (&mut self.bcf, &attempt) {
-            bcf.path_unreachable = true;
+        if let Some(bcf) = &mut self.bcf {
+            bcf.path_unreachable = matches!(attempt, Attempt::Dropped { .. });
+            bcf.engaged |= !matches!(attempt, Attempt::Failed);
+        }
+        if let Attempt::Dropped { proof_needed: false } = attempt {
+            let insn_idx = self.insn_idx;
+            verbose!(self, "BCF: unreachable path detected at insn {insn_idx}, skipping\n");
         }
         for reg in &mut self.cur_state.cur_func_mut().regs {
             reg.bcf_expr = None;
@@ -234,11 +232,9 @@ impl Verifier {
             return false;
         }
         let level = std::mem::take(&mut self.log.level);
-        let places = self.bcf.as_ref().map(|bcf| bcf.inherited.places(!bcf.contradiction || !bcf.same_expr));
-        let marked = suffix
-            .base
-            .zip(places)
-            .is_none_or(|(base, places)| self.mark_places_precise(base, &places).is_ok());
+        let regs = self.bcf.as_ref().map(|bcf| bcf.inherited.regs(!bcf.contradiction || !bcf.same_expr));
+        let marked =
+            suffix.base.zip(regs).is_none_or(|(base, regs)| self.mark_regs_precise(base, &regs).is_ok());
         self.log.level = level;
         marked
     }

@@ -31,7 +31,8 @@ pub enum Answer {
 
 type Key = [u8; 32];
 
-/// Answers of one prover with fixed limits. They are shared between threads, and no two threads work on the same condition.
+/// Answers of one prover with fixed limits. They are shared between threads, and two threads do not work on the same condition, unless what
+/// was known is dropped meanwhile.
 #[derive(Debug)]
 pub struct Answers {
     limits: Limits,

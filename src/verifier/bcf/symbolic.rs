@@ -62,20 +62,20 @@ pub(super) fn fit_s32(reg: &RegState) -> bool {
 
 impl Bcf {
     /// `bcf_add_cond`: `E2BIG` where there are too many.
-    fn add_cond(&mut self, cond: Expr, branch: bool) -> Result<()> {
+    fn add_cond(&mut self, cond: Expr) -> Result<()> {
         if self.br_conds.len() >= MAX_CONDS {
             return Err(Errno::E2BIG);
         }
         self.br_conds.push(cond);
         if self.options.explain {
-            self.notes.cond(cond, branch);
+            self.notes.cond(cond);
         }
         Ok(())
     }
 
     fn bound(&mut self, op: u8, expr: Expr, imm: u64, bit32: bool) -> Result<()> {
         let cond = self.exprs.pred(op, expr, imm, bit32);
-        self.add_cond(cond, false)
+        self.add_cond(cond)
     }
 
     /// `bcf_bound_reg32`
@@ -377,7 +377,7 @@ impl Verifier {
             bcf.same_expr = same_expr;
             return Ok(false);
         }
-        bcf.add_cond(cond, true)?;
+        bcf.add_cond(cond)?;
         Ok(true)
     }
 }

@@ -4,7 +4,6 @@
 use super::Expr;
 use crate::verifier::Verifier;
 use crate::verifier::backtrack::get_prev_insn_idx;
-use crate::verifier::state::RegState;
 use crate::verifier::state_tree::StateRef;
 
 /// The way to a rejection.
@@ -13,10 +12,6 @@ pub struct Trail {
     /// Instructions in the order in which they ran, the rejected one last. Begins with the first one of the function that is
     /// verified, which is not the main program's where a global function or a callback is verified on its own.
     pub insns: Vec<u32>,
-    /// Registers of the current frame, as they were before the rejected instruction or as it left them.
-    pub regs: Vec<RegState>,
-    /// Call depth of the frame that the rejected instruction is in, zero for the outermost.
-    pub frame: usize,
     /// Variables of the condition, in the order in which they were made.
     pub vars: Vec<TrailVar>,
     /// Conjuncts of the path condition, in order.
@@ -43,8 +38,6 @@ pub struct TrailCond {
     pub id: u32,
     /// Index into [`Trail::insns`] of the jump, or of the instruction that read a register whose bounds these are.
     pub step: u32,
-    /// Says which way a jump went; else it is a bound of a variable.
-    pub branch: bool,
 }
 
 /// What a symbolic run notes for the [`Trail`].
@@ -73,9 +66,9 @@ impl Notes {
         self.vars.push(TrailVar { id, step, frame, regno, signed });
     }
 
-    pub fn cond(&mut self, cond: Expr, branch: bool) {
+    pub fn cond(&mut self, cond: Expr) {
         let step = self.step();
-        self.conds.push(TrailCond { id: cond.id(), step, branch });
+        self.conds.push(TrailCond { id: cond.id(), step });
     }
 }
 
@@ -87,14 +80,12 @@ impl Verifier {
             return;
         }
         let insns = self.present_path();
-        let regs = self.cur_state.cur_func().regs.to_vec();
-        let frame = self.cur_state.curframe();
         let Some(bcf) = &mut self.bcf else { return };
         // Of an earlier condition, or of none that could be made.
         let same_path = bcf.notes.steps as usize + 1 == insns.len();
         let vars = if same_path { bcf.notes.vars.clone() } else { Vec::new() };
         let conds = if same_path { bcf.notes.conds.clone() } else { Vec::new() };
-        bcf.notes.trail = Some(Box::new(Trail { insns, regs, frame, vars, conds }));
+        bcf.notes.trail = Some(Box::new(Trail { insns, vars, conds }));
     }
 
     /// Instructions from where the function that is verified begins up to the present one, as jump histories tell.

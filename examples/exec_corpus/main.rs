@@ -2,7 +2,7 @@
 //! `exec_corpus [--runs N] [--limit N] [--seconds N] [--seed N] [--prog NAME] [--bcf] OBJECT…`
 //!
 //! One line a program, tab-separated: object, program, verdict, runs, how they ended (returned, bad accesses, limit of
-//! instructions, not supported), instructions that were reached of those that verification reached, and the first bad access or
+//! instructions, not supported), instructions that were reached of all, and the first bad access or
 //! the first thing not supported. `--bcf` proves what it takes to accept a program, and runs only programs that needed BCF;
 //! it adds the number of proofs, and the instructions at which it was needed, with the number of runs that reached them.
 //! `--rejected` runs programs that stay rejected instead: a bad access of theirs is a bug, and the verifier is right.

@@ -131,12 +131,13 @@ impl Machine<'_> {
 
     /// Reads 1 to 8 bytes that were checked, asking for those that are not known.
     pub(super) fn read_memory(&mut self, id: RegionId, off: i64, size: u8) -> Exec<Value> {
-        match self.region(id).read(off, size) {
+        let mut read = self.region(id).read(off, size);
+        if !matches!(read, Read::Known(_)) && self.read_constant(id, off, size) {
+            read = self.region(id).read(off, size);
+        }
+        match read {
             Read::Known(value) => return Ok(self.with_parts(id, off, size, value)),
             Read::Unknown => {
-                if self.read_constant(id, off, size) {
-                    return self.read_memory(id, off, size);
-                }
                 let fill = self.region(id).fill_of(off);
                 let same = |i: u8| {
                     let other = self.region(id).fill_of(off.wrapping_add(i.into()));
@@ -272,18 +273,17 @@ impl Machine<'_> {
         let src = self.reg(insn.src_reg())?;
         let access = self.direct(insn.dst_reg(), insn, true)?;
         let old = self.load(Access { write: false, ..access }, false)?;
-        let fetched = Value { region: old.region, ..old };
         match insn.imm {
             BPF_XCHG => {
                 self.store(access, src)?;
-                return self.set(insn.src_reg(), fetched);
+                return self.set(insn.src_reg(), old);
             }
             BPF_CMPXCHG => {
                 let expected = self.reg(BPF_REG_0)?;
                 if alu::truncate(expected.bits, size) == old.bits {
                     self.store(access, src)?;
                 }
-                return self.set(BPF_REG_0, fetched);
+                return self.set(BPF_REG_0, old);
             }
             _ => {}
         }
@@ -297,7 +297,7 @@ impl Machine<'_> {
         let term = self.terms.alu((insn.imm & !BPF_FETCH) as u8, 0, true, old, src);
         self.store(access, Value { bits, region: None, term })?;
         if insn.imm & BPF_FETCH != 0 {
-            self.set(insn.src_reg(), fetched)?;
+            self.set(insn.src_reg(), old)?;
         }
         Ok(())
     }
@@ -354,7 +354,7 @@ impl Machine<'_> {
         if !linear {
             // Behind the linear data there may be more, and negative offsets are those of fields beside the packet.
             let origin = Origin::Choice { insn: self.pc, nth: self.nth() };
-            if self.ask(origin, Range::BOOL).bits != 0 {
+            if self.ask(origin, Range::CHOICE).bits != 0 {
                 self.set(BPF_REG_0, Value::scalar(0))?;
                 return self.exit();
             }

@@ -7,9 +7,8 @@ use super::inputs::{Origin, Range};
 use super::machine::{Exec, Machine};
 use super::memory::{RegionId, RegionKind, Value};
 use super::stop::Stop;
+use crate::verifier::state::MAX_CALL_FRAMES;
 
-/// Frames at most: `MAX_CALL_FRAMES`.
-const MAX_CALL_FRAMES: usize = 8;
 /// Iterations of `bpf_loop` at most: `BPF_MAX_LOOPS`.
 const BPF_MAX_LOOPS: u64 = 1 << 23;
 /// Elements that `bpf_for_each_map_elem` finds in a hash table, at most.
@@ -172,12 +171,12 @@ impl Machine<'_> {
                     MapType::Array | MapType::PercpuArray => map.max_entries.into(),
                     _ => {
                         let most = MAX_ELEMENTS.min(map.max_entries.into());
-                        self.ask(choice, Range { min: 0, max: most }).bits
+                        self.ask(choice, Range::new(0, most)).bits
                     }
                 }
             }
             HelperId::FindVma => {
-                if self.ask(choice, Range::BOOL).bits == 0 {
+                if self.ask(choice, Range::CHOICE).bits == 0 {
                     return Ok(Err(errno(Errno::ENOENT)));
                 }
                 1

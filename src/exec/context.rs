@@ -9,8 +9,8 @@ use crate::progs::layout::{bpf_flow_keys, bpf_sock, bpf_tcp_sock, bpf_xdp_sock};
 use crate::verifier::reg_type::RegType;
 
 /// Sizes of packets and their metadata.
-const PACKET_SIZES: Range = Range { min: 0, max: 0xffff };
-const META_SIZES: Range = Range { min: 0, max: 255 };
+const PACKET_SIZES: Range = Range::new(0, 0xffff);
+const META_SIZES: Range = Range::new(0, 255);
 /// Accesses to buffers go at most this far.
 const BUFFER_SIZE: i64 = 1 << 30;
 
@@ -52,7 +52,7 @@ impl Machine<'_> {
         let mut choice = Value::scalar(1);
         if reg_type.may_be_null() {
             let origin = Origin::Memory { region: RegionKind::Context, off, size };
-            choice = self.ask(origin, Range::BOOL);
+            choice = self.ask(origin, Range::CHOICE);
         }
         let mut pointer = choice;
         if choice.bits != 0 {

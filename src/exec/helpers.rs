@@ -240,7 +240,7 @@ impl Machine<'_> {
     /// A tail call leaves the program, or fails and goes on. The program that follows returns to where this function would.
     fn tail_call(&mut self) -> Exec<()> {
         let choice = Origin::Choice { insn: self.pc, nth: self.nth() };
-        let leaves = self.ask(choice, Range::BOOL).bits != 0;
+        let leaves = self.ask(choice, Range::CHOICE).bits != 0;
         if !leaves {
             self.clobber_caller_saved();
             let origin = Origin::Return { insn: self.pc, nth: self.nth() };
@@ -265,8 +265,8 @@ fn return_range(helper: HelperId, size: u64, nr_cpus: u32) -> Range {
         | HelperId::GetTaskStack
         | HelperId::ProbeReadStr
         | HelperId::ProbeReadKernelStr
-        | HelperId::ProbeReadUserStr => Range { min: -MAX_ERRNO, max: size.min(BPF_MAX_VAR_SIZ) as i64 },
-        HelperId::GetSmpProcessorId => Range { min: 0, max: i64::from(nr_cpus.saturating_sub(1)) },
+        | HelperId::ProbeReadUserStr => Range::new(-MAX_ERRNO, size.min(BPF_MAX_VAR_SIZ) as i64),
+        HelperId::GetSmpProcessorId => Range::new(0, i64::from(nr_cpus.saturating_sub(1))),
         _ => Range::FULL,
     }
 }

@@ -40,24 +40,31 @@ pub struct At {
 pub struct Range {
     pub min: i64,
     pub max: i64,
+    /// Yes or no, such as a pointer or null: no number.
+    pub is_choice: bool,
 }
 
 impl Range {
+    /// The numbers from `min` to `max`.
+    pub const fn new(min: i64, max: i64) -> Range {
+        Range { min, max, is_choice: false }
+    }
+
     /// Every 64-bit number.
-    pub const FULL: Range = Range { min: i64::MIN, max: i64::MAX };
-    /// Zero or one.
-    pub const BOOL: Range = Range { min: 0, max: 1 };
+    pub const FULL: Range = Range::new(i64::MIN, i64::MAX);
+    /// One for yes, zero for no.
+    pub const CHOICE: Range = Range { min: 0, max: 1, is_choice: true };
 
     /// Every unsigned number of `size` bytes, 1 to 8.
     pub const fn of_size(size: u8) -> Range {
         match size {
-            1 => Range { min: 0, max: 0xff },
-            2 => Range { min: 0, max: 0xffff },
-            3 => Range { min: 0, max: 0xff_ffff },
-            4 => Range { min: 0, max: 0xffff_ffff },
-            5 => Range { min: 0, max: (1 << 40) - 1 },
-            6 => Range { min: 0, max: (1 << 48) - 1 },
-            7 => Range { min: 0, max: (1 << 56) - 1 },
+            1 => Range::new(0, 0xff),
+            2 => Range::new(0, 0xffff),
+            3 => Range::new(0, 0xff_ffff),
+            4 => Range::new(0, 0xffff_ffff),
+            5 => Range::new(0, (1 << 40) - 1),
+            6 => Range::new(0, (1 << 48) - 1),
+            7 => Range::new(0, (1 << 56) - 1),
             _ => Range::FULL,
         }
     }
@@ -66,7 +73,8 @@ impl Range {
         (self.min..=self.max).contains(&(value as i64))
     }
 
-    pub(super) fn clamp(self, value: u64) -> u64 {
+    /// The number of the range that is nearest to `value`.
+    pub fn clamp(self, value: u64) -> u64 {
         (value as i64).clamp(self.min, self.max.max(self.min)) as u64
     }
 }
@@ -193,7 +201,7 @@ mod tests {
 
     #[test]
     fn ranges_clamp_as_signed_numbers() {
-        let range = Range { min: -4095, max: 64 };
+        let range = Range::new(-4095, 64);
         assert_eq!(range.clamp(65), 64);
         assert_eq!(range.clamp(u64::MAX), u64::MAX);
         assert_eq!(range.clamp(i64::MIN as u64), (-4095i64) as u64);

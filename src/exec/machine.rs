@@ -360,7 +360,7 @@ impl<'p> Machine<'p> {
             }
             BPF_JCOND => {
                 let origin = Origin::Choice { insn: self.pc, nth: self.nth() };
-                let leaves = self.ask(origin, Range::BOOL).bits != 0;
+                let leaves = self.ask(origin, Range::CHOICE).bits != 0;
                 return self.go(if leaves { insn.off.into() } else { 0 });
             }
             _ => {}

@@ -14,6 +14,8 @@ use super::stop::Wrong;
 use crate::verifier::prog::VerifierMap;
 use crate::verifier::reg_type::RegType;
 
+/// Bytes of a value that an update copies. Each eight of them may be asked for.
+const MAX_VALUE_SIZE: u32 = 1 << 20;
 /// Maps that a run can find in maps of maps.
 const MAX_INNER_MAPS: usize = 64;
 
@@ -154,7 +156,7 @@ impl Machine<'_> {
     /// Whether the call returns a pointer (1) or null (0).
     pub(super) fn choose_pointer(&mut self) -> Value {
         let origin = Origin::Return { insn: self.pc(), nth: self.nth() };
-        self.ask(origin, Range::BOOL)
+        self.ask(origin, Range::CHOICE)
     }
 
     /// The effect of a `bpf_map_update_elem` that succeeded.
@@ -171,6 +173,9 @@ impl Machine<'_> {
         let index = key.first_chunk().map_or(0, |&index| u32::from_le_bytes(index));
         if map.map_type == MapType::Array && index >= map.max_entries {
             return Ok(());
+        }
+        if map.value_size > MAX_VALUE_SIZE {
+            return self.unsupported("updates of values this large");
         }
         let value = self.element(number, key)?;
         let mut off = 0;

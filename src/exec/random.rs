@@ -68,8 +68,8 @@ impl<'a> RandomInputs<'a> {
     fn draw(&mut self, origin: Origin, range: Range) -> u64 {
         let rng = &mut self.rng;
         match (origin, range) {
-            (Origin::Choice { .. }, Range::BOOL) => return u64::from(rng.one_in(8)),
-            (_, Range::BOOL) => return u64::from(!rng.one_in(5)),
+            (Origin::Choice { .. }, Range::CHOICE) => return u64::from(rng.one_in(8)),
+            (_, Range::CHOICE) => return u64::from(!rng.one_in(5)),
             // Most helpers succeed most of the time, and say so with a zero.
             (Origin::Return { .. }, Range::FULL) if rng.one_in(2) => return 0,
             (Origin::Return { .. }, Range { min: ..=-4095, .. }) if rng.one_in(8) => {
@@ -137,7 +137,7 @@ mod tests {
         let at = At { insn: 0, nth: 0, step: 0 };
         let mut seen = [false; 3];
         for nth in 0..4000 {
-            for range in [Range { min: -4095, max: 64 }, Range::of_size(2), Range { min: 0, max: 0 }] {
+            for range in [Range::new(-4095, 64), Range::of_size(2), Range::new(0, 0)] {
                 let value = inputs.value(at, Origin::Return { insn: 1, nth }, range);
                 assert!(range.contains(value), "{value:#x} {range:?}");
                 seen[0] |= value == 64;

@@ -18,7 +18,7 @@ use crate::bcf::prover;
 use crate::explain::model::{Explanation, Finding, Line, Rejection};
 use crate::explain::{Explained, Limits, explain, html};
 use crate::kernel::own_memory::OwnMemory;
-use crate::kernel::settings::{Settings, series_by_name};
+use crate::kernel::settings::{Settings, seconds, series_by_name};
 use crate::kernel::user_memory::UserMemory;
 use crate::kernel::{Kernel, KernelSettings};
 
@@ -51,12 +51,12 @@ pub struct Explain {
     full: bool,
 
     /// Seconds to spend on each condition.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    timeout: u64,
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    timeout: Duration,
 
     /// Seconds after which the next rejection of a program is not looked for.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    total_time: u64,
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    total_time: Duration,
 }
 
 impl Explain {
@@ -132,11 +132,11 @@ impl Explain {
         object.set_log(job.index, 1, &mut buffer);
         let address = buffer.as_ptr() as u64;
         let prover = prover::Limits {
-            timeout: Duration::from_secs(self.timeout),
+            timeout: self.timeout,
             effort: Duration::from_millis(100),
             ..prover::Limits::default()
         };
-        let limits = Limits { prover, total: Duration::from_secs(self.total_time) };
+        let limits = Limits { prover, total: self.total_time };
         let explained = Arc::new(Mutex::new(None));
         let take = {
             let (kernel, explained) = (Arc::clone(&kernel), Arc::clone(&explained));

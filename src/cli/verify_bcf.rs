@@ -46,7 +46,7 @@ pub struct BcfArgs {
     #[arg(long, value_name = "MIB")]
     bcf_memory: Option<u32>,
 
-    /// Write the requests of each program to FOLDER/OBJECT.PROGRAM.requests, slashes of OBJECT being underscores: for `bpftwin bcf`.
+    /// Write the requests of each program to FOLDER/OBJECT.PROGRAM.requests, slashes being underscores: for `bpftwin bcf`.
     #[arg(long, value_name = "FOLDER")]
     bcf_dump: Option<PathBuf>,
 }
@@ -76,7 +76,7 @@ impl BcfArgs {
     /// A sentence about what could not be written.
     pub fn dump(&self, object: &Path, program: &str, requests: &[Vec<u32>]) -> Result<(), String> {
         let Some(folder) = self.bcf_dump.as_ref().filter(|_| !requests.is_empty()) else { return Ok(()) };
-        let path = folder.join(format!("{}.{program}.requests", flat_name(object)));
+        let path = folder.join(format!("{}.{}.requests", flat_name(object), program.replace('/', "_")));
         let words: Vec<u32> =
             requests.iter().flat_map(|request| [&[request.len() as u32], &request[..]].concat()).collect();
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();

@@ -47,7 +47,7 @@ pub struct Bound {
     /// Index into [`Condition::vars`].
     pub var: usize,
     pub op: &'static str,
-    pub value: i64,
+    pub value: i128,
 }
 
 impl Condition {
@@ -140,13 +140,17 @@ impl Condition {
         let &[left, right] = self.arena.args(id) else { return None };
         let var = self.vars.iter().position(|var| self.ids.get(var.id) == Some(left))?;
         let value = self.arena.bv_value(right)?;
-        let value = if self.arena.width(right) == 32 { value as u32 as i32 as i64 } else { value as i64 };
-        let op = match self.arena.code(id) {
-            BCF_BOOL_UGE => "≥",
-            BCF_BOOL_ULE => "≤",
-            BCF_BOOL_SGE => "s≥",
-            BCF_BOOL_SLE => "s≤",
+        let (op, is_signed) = match self.arena.code(id) {
+            BCF_BOOL_UGE => ("≥", false),
+            BCF_BOOL_ULE => ("≤", false),
+            BCF_BOOL_SGE => ("s≥", true),
+            BCF_BOOL_SLE => ("s≤", true),
             _ => return None,
+        };
+        let value = match (is_signed, self.arena.width(right)) {
+            (false, _) => value.into(),
+            (true, 32) => (value as u32 as i32).into(),
+            (true, _) => (value as i64).into(),
         };
         Some(Bound { var, op, value })
     }

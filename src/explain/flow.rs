@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use crate::exec::Program;
 use crate::verifier::access::AccessType;
-use crate::verifier::reg_type::{ArgType, RegType, RetType, flag};
+use crate::verifier::reg_type::{RegType, RetType, flag};
 
 /// What a pointer points to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -244,8 +244,10 @@ impl Walk<'_> {
                         step.copies = size == 8;
                         target = slot.val.and_then(|val| val.target);
                     } else {
-                        let overlap =
-                            |slot: &&Slot| slot.off < off + i32::from(size) && off < slot.off + slot.size;
+                        let overlap = |slot: &&Slot| {
+                            slot.off < off.saturating_add(size.into())
+                                && off < slot.off.saturating_add(slot.size)
+                        };
                         step.uses.extend(frame.slots.iter().filter(overlap).map(|slot| slot.def));
                         if step.uses.is_empty() {
                             read.filled_by =
@@ -267,6 +269,9 @@ impl Walk<'_> {
         let size = insn.size_bytes();
         if insn.class() == BPF_STX && insn.mode() == BPF_ATOMIC {
             // What was there is returned in a register.
+            if let Some(Target::Stack { frame, off: Some(off) }) = base {
+                self.overwrite(frame, off.saturating_add(insn.off.into()), size);
+            }
             if insn.imm & BPF_FETCH != 0 {
                 let regno = if insn.imm == BPF_CMPXCHG { BPF_REG_0 } else { insn.src_reg() };
                 self.set(regno, at, None);
@@ -276,9 +281,18 @@ impl Walk<'_> {
         step.copies = insn.class() == BPF_STX && size == 8;
         let Some(Target::Stack { frame, off: Some(off) }) = base else { return };
         let off = off.saturating_add(insn.off.into());
+        self.overwrite(frame, off, size);
         if let Some(frame) = self.frames.get_mut(frame) {
-            frame.slots.retain(|slot| slot.off >= off + size || slot.off + slot.size <= off);
             frame.slots.push(Slot { off, size, def: at, val: val.filter(|_| size == 8) });
+        }
+    }
+
+    /// Forgets what was stored to `size` bytes of a frame's stack.
+    fn overwrite(&mut self, frame: usize, off: i32, size: i32) {
+        if let Some(frame) = self.frames.get_mut(frame) {
+            frame.slots.retain(|slot| {
+                slot.off >= off.saturating_add(size) || slot.off.saturating_add(slot.size) <= off
+            });
         }
     }
 
@@ -330,7 +344,7 @@ impl Walk<'_> {
         let goes_in = self.path.get(at as usize + 1).is_some_and(|&next| next != pc + 1);
         let proto = self.program.proto_at(pc);
         let count = match proto {
-            Some(proto) => proto.arg_type.iter().take_while(|&&arg| arg != ArgType::ARG_DONTCARE).count(),
+            Some(proto) => proto.num_params(),
             None => args.len(),
         };
         step.uses.extend(args.iter().take(count).flatten().filter_map(|val| val.def));

@@ -79,7 +79,7 @@ impl Found {
     }
 }
 
-/// Verifies the program that `attr` loads into `kernel`, and explains its rejections. `limits` are for each condition.
+/// Verifies the program that `attr` loads into `kernel`, and explains its rejections. `limits` say how long that may take.
 pub fn explain(
     kernel: &Arc<Kernel>,
     memory: &Arc<dyn UserMemory + Send + Sync>,

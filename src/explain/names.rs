@@ -124,7 +124,7 @@ impl Names<'_> {
                 format!("{} finds something", self.callee(insn))
             }
             Origin::Return { insn, .. } => self.call(insn),
-            Origin::Choice { .. } => "the call leaves the program".into(),
+            Origin::Choice { .. } => "what the kernel decides here".into(),
             Origin::PacketSize { .. } => "length of the packet".into(),
             Origin::MetaSize { .. } => "length of the packet's metadata".into(),
         }

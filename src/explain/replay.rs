@@ -55,7 +55,7 @@ impl Asked {
 
     /// Yes or no: a pointer or null, for one.
     pub fn is_choice(&self) -> bool {
-        self.range == Range::BOOL
+        self.range.is_choice
     }
 }
 
@@ -99,6 +99,8 @@ struct Ran {
     run: Run,
     /// Instructions of the path that it came to.
     begun: usize,
+    /// Instructions that it took in all.
+    steps: u64,
     /// What to change of its answers, by their number.
     changes: Vec<Change>,
     differs: Option<Difference>,
@@ -124,25 +126,17 @@ struct Driver<'a> {
 impl Inputs for Driver<'_> {
     fn value(&mut self, at: At, origin: Origin, range: Range) -> u64 {
         let step = self.position.get();
-        let nth =
-            self.asked.iter().rev().take_while(|asked| step.is_some() && asked.step == step).count() as u32;
+        let last = self.asked.last().filter(|asked| step.is_some() && asked.step == step);
+        let nth = last.map_or(0, |last| last.nth + 1);
         let is_datum =
             matches!(origin, Origin::Memory { .. } | Origin::Filled { .. } | Origin::Return { .. });
         let chosen = step.and_then(|step| self.choice.get(&(step, nth)).copied());
-        let known = step.filter(|_| is_datum && range != Range::BOOL);
+        let known = step.filter(|_| is_datum && !range.is_choice);
         let found = chosen.or_else(|| known.and_then(|step| self.model.get(&step).copied()));
         let default = if matches!(origin, Origin::PacketSize { .. }) { PACKET_SIZE } else { 0 };
-        let value = clamped(range, found.unwrap_or(default));
+        let value = range.clamp(found.unwrap_or(default));
         self.asked.push(Asked { step, nth, at, origin, value, range, decisive: found.is_some() });
         value
-    }
-}
-
-fn clamped(range: Range, value: u64) -> u64 {
-    if range.contains(value) {
-        value
-    } else {
-        (value as i64).clamp(range.min, range.max.max(range.min)) as u64
     }
 }
 
@@ -157,13 +151,13 @@ impl Replay<'_> {
         let (mut runs, mut steps) = (0, 0);
         while let Some((_, _, choice)) = open.pop() {
             runs += 1;
-            steps += self.path.len();
             if runs > MAX_RUNS || steps > MAX_STEPS {
                 break;
             }
             let position = Cell::new(None);
             let mut driver = Driver { position: &position, model, choice: &choice, asked: Vec::new() };
-            let Ran { run, begun, changes, differs, rereads } = self.run(&mut driver);
+            let Ran { run, begun, steps: run_steps, changes, differs, rereads } = self.run(&mut driver);
+            steps += run_steps as usize + driver.asked.len();
             if let Run::Fault(what) = run {
                 return Replayed::Fault { what, inputs: driver.asked };
             }
@@ -179,7 +173,7 @@ impl Replay<'_> {
                 for (answer, value) in change {
                     let Some(asked) = driver.asked.get(answer as usize) else { continue };
                     let Some(step) = asked.step else { continue };
-                    next.insert((step, asked.nth), clamped(asked.range, value));
+                    next.insert((step, asked.nth), asked.range.clamp(value));
                 }
                 if next != choice && tried.insert(next.clone()) {
                     open.push((begun, Reverse(tried.len()), next));
@@ -275,6 +269,7 @@ impl Replay<'_> {
             }
             None => Run::Harmless,
         };
+        let steps = machine.steps();
         drop(machine);
         if let Some(end) = packet_end
             && let Some(size) =
@@ -308,7 +303,7 @@ impl Replay<'_> {
                 .map(|earlier| (step, earlier))
         };
         let rereads = loads.iter().filter_map(earlier).collect();
-        Ran { run, begun, changes, differs, rereads }
+        Ran { run, begun, steps, changes, differs, rereads }
     }
 
     /// Changes with which a lookup that the last instruction builds upon may find nothing: keys that are behind an array's end.
@@ -390,10 +385,12 @@ fn accessed_packet(program: &Program, machine: &Machine<'_>) -> Option<u64> {
         let (kind, off) = machine.place(value)?;
         matches!(kind, RegionKind::Packet { .. }).then_some(off)
     };
+    let end_of =
+        |start: i64, insn: &Insn| start.saturating_add(i64::from(insn.off) + i64::from(insn.size_bytes()));
     let end = match insn.class() {
-        BPF_LDX => offset(insn.src_reg())? + i64::from(insn.off) + i64::from(insn.size_bytes()),
-        BPF_ST | BPF_STX => offset(insn.dst_reg())? + i64::from(insn.off) + i64::from(insn.size_bytes()),
-        BPF_JMP if insn.op() == BPF_CALL => (BPF_REG_1..=BPF_REG_5).find_map(offset)? + 1,
+        BPF_LDX => end_of(offset(insn.src_reg())?, insn),
+        BPF_ST | BPF_STX => end_of(offset(insn.dst_reg())?, insn),
+        BPF_JMP if insn.op() == BPF_CALL => (BPF_REG_1..=BPF_REG_5).find_map(offset)?.saturating_add(1),
         _ => return None,
     };
     u64::try_from(end).ok()

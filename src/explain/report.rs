@@ -14,10 +14,8 @@ use super::source::Text;
 use crate::bcf::prover::Limits;
 use crate::btf::Btf;
 use crate::exec::Program;
-use crate::helpers::FuncProto;
 use crate::verifier::bcf::{Target, Trail, TrailVar};
 use crate::verifier::input::Outcome;
-use crate::verifier::reg_type::ArgType;
 
 /// Models that are tried for one rejection, each with what the run on the one before taught.
 const MAX_MODELS: usize = 12;
@@ -107,7 +105,7 @@ impl Reporter<'_> {
             BPF_LDX => vec![insn.src_reg()],
             BPF_ST => vec![insn.dst_reg()],
             BPF_JMP if insn.op() == BPF_CALL => {
-                let count = self.names.program.proto_at(pc).map_or(0, arg_count);
+                let count = self.names.program.proto_at(pc).map_or(0, |proto| proto.num_params());
                 (BPF_REG_1..=BPF_REG_5).take(count).collect()
             }
             BPF_JMP if insn.op() == BPF_EXIT => vec![BPF_REG_0],
@@ -366,10 +364,6 @@ fn with_notes(why: String, notes: &[String]) -> String {
 
 fn question(var: &TrailVar) -> Question {
     Question { step: var.step, frame: var.frame, regno: var.regno }
-}
-
-fn arg_count(proto: &FuncProto) -> usize {
-    proto.arg_type.iter().take_while(|&&arg| arg != ArgType::ARG_DONTCARE).count()
 }
 
 /// Registers in a message: `R3`, `R10`.

@@ -43,6 +43,21 @@ pub fn bpf_insn_successors(insns: &[Insn], idx: u32) -> ([u32; 2], usize) {
     (successors, count)
 }
 
+/// An instruction in post-order, with what [`bpf_insn_successors`] says of it.
+#[derive(Clone, Copy)]
+pub struct Postordered {
+    pub idx: u32,
+    successors: [u32; 2],
+    count: u32,
+}
+
+impl Postordered {
+    #[inline]
+    pub fn successors(&self) -> &[u32] {
+        &self.successors[..self.count as usize]
+    }
+}
+
 /// `is_may_goto_insn`
 #[inline]
 pub const fn is_may_goto_insn(insn: Insn) -> bool {
@@ -331,7 +346,8 @@ impl Verifier {
             while let Some(&top) = stack.last() {
                 marks[top as usize] |= DISCOVERED;
                 if marks[top as usize] & EXPLORED != 0 {
-                    postorder.push(top);
+                    let (successors, count) = bpf_insn_successors(insns, top);
+                    postorder.push(Postordered { idx: top, successors, count: count as u32 });
                     stack.pop();
                     continue;
                 }

@@ -12,7 +12,6 @@
 
 use bpftwin_uapi::insn::*;
 
-use super::cfg::bpf_insn_successors;
 use super::log::BPF_LOG_LEVEL2;
 use super::{Result, Verifier};
 use crate::verbose;
@@ -36,10 +35,9 @@ impl Verifier {
         let mut changed = true;
         while changed {
             changed = false;
-            for &idx in &self.insn_postorder {
-                let (successors, count) = bpf_insn_successors(&self.prog.insns, idx);
-                let after = successors[..count].iter().fold(0, |set, &s| set | state[s as usize].before);
-                let live = &mut state[idx as usize];
+            for insn in &self.insn_postorder {
+                let after = insn.successors().iter().fold(0, |set, &s| set | state[s as usize].before);
+                let live = &mut state[insn.idx as usize];
                 let before = after & !live.def | live.uses;
                 if after != live.after || before != live.before {
                     live.before = before;

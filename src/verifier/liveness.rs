@@ -15,13 +15,14 @@
 //! asks only about states all of whose paths are explored, for which every mark is in place. Mirrors
 //! `kernel/bpf/liveness.c`.
 
+use std::fmt;
+
 use rustc_hash::FxHashMap;
 
-use super::cfg::bpf_insn_successors;
-use super::log::BPF_LOG_LEVEL2;
+use super::cfg::Postordered;
+use super::log::{BPF_LOG_LEVEL2, Log};
 use super::state::{MAX_CALL_FRAMES, VerifierState};
 use super::{Result, Verifier};
-use crate::verbose;
 
 /// Call instructions that lead to a function, and the function's own start.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -236,67 +237,6 @@ impl Verifier {
         }
     }
 
-    fn log_mask_change(
-        &mut self,
-        chain: &Callchain,
-        pfx: &str,
-        frame: usize,
-        insn_idx: u32,
-        old: u64,
-        new: u64,
-    ) {
-        let changed = old ^ new;
-        if changed == 0 {
-            return;
-        }
-        verbose!(self, "{} frame {frame} insn {insn_idx} ", FmtCallchain(chain));
-        if new & changed != 0 {
-            verbose!(self, "+{pfx} {} ", FmtStackMask(new & changed));
-        }
-        if !new & changed != 0 {
-            verbose!(self, "-{pfx} {}", FmtStackMask(!new & changed));
-        }
-        verbose!(self, "\n");
-    }
-
-    /// Recomputes one instruction from its successors; tells whether anything changed.
-    fn update_insn(&mut self, instance: u32, frame: usize, insn_idx: u32) -> bool {
-        let (succ, count) = bpf_insn_successors(&self.prog.insns, insn_idx);
-        if count == 0 {
-            return false;
-        }
-        let inst = &self.liveness.instances[instance as usize];
-        let start = inst.start();
-        let Some(masks) = &inst.frames[frame] else { return false };
-        let mut live_after = 0;
-        let mut must_write_acc = u64::MAX;
-        for &s in &succ[..count] {
-            let succ = &masks[(s - start) as usize];
-            live_after |= succ.live_before;
-            must_write_acc &= succ.must_write_acc;
-        }
-        let insn = masks[(insn_idx - start) as usize];
-        must_write_acc |= insn.must_write;
-        let live_before = (live_after & !insn.must_write) | insn.may_read;
-        let changed = live_before != insn.live_before || must_write_acc != insn.must_write_acc;
-        if self.log.level & BPF_LOG_LEVEL2 != 0
-            && (insn.may_read != 0
-                || insn.must_write != 0
-                || insn_idx == start
-                || self.insn_aux[insn_idx as usize].prune_point)
-        {
-            let chain = inst.callchain;
-            self.log_mask_change(&chain, "live", frame, insn_idx, insn.live_before, live_before);
-            self.log_mask_change(&chain, "written", frame, insn_idx, insn.must_write_acc, must_write_acc);
-        }
-        if changed {
-            let insn = self.liveness.instances[instance as usize].masks_mut(frame, insn_idx);
-            insn.live_before = live_before;
-            insn.must_write_acc = must_write_acc;
-        }
-        changed
-    }
-
     /// Computes the fixed point for one instance and hands its result to the caller's.
     fn update_instance(&mut self, instance: u32) {
         let inst = &mut self.liveness.instances[instance as usize];
@@ -312,25 +252,37 @@ impl Verifier {
         let subprog = self.bpf_find_containing_subprog(self.liveness.instances[instance as usize].start());
         let range = self.subprog_info[subprog].postorder_start as usize
             ..self.subprog_info[subprog + 1].postorder_start as usize;
+        let Self { insn_postorder, insn_aux, liveness, log, .. } = self;
+        let inst = &mut liveness.instances[instance as usize];
+        let start = inst.start();
         let mut rounds = 0;
-        loop {
+        let mut changed = true;
+        while changed {
             rounds += 1;
-            let mut changed = false;
-            for frame in 0..=curframe {
-                if self.liveness.instances[instance as usize].frames[frame].is_none() {
-                    continue;
+            changed = false;
+            for (frame, masks) in inst.frames[..=curframe].iter_mut().enumerate() {
+                let Some(masks) = masks else { continue };
+                for insn in &insn_postorder[range.clone()] {
+                    let Some((old, new)) = update_insn(masks, start, insn) else { continue };
+                    changed = true;
+                    if log.level & BPF_LOG_LEVEL2 != 0
+                        && (new.may_read != 0
+                            || new.must_write != 0
+                            || insn.idx == start
+                            || insn_aux[insn.idx as usize].prune_point)
+                    {
+                        let at = format_args!("{} frame {frame} insn {} ", FmtCallchain(&chain), insn.idx);
+                        log_mask_change(log, at, "live", old.live_before, new.live_before);
+                        log_mask_change(log, at, "written", old.must_write_acc, new.must_write_acc);
+                    }
                 }
-                for i in range.clone() {
-                    let insn_idx = self.insn_postorder[i];
-                    changed |= self.update_insn(instance, frame, insn_idx);
-                }
-            }
-            if !changed {
-                break;
             }
         }
-        if self.log.level & BPF_LOG_LEVEL2 != 0 {
-            verbose!(self, "{} live stack update done in {rounds} iterations\n", FmtCallchain(&chain));
+        if log.level & BPF_LOG_LEVEL2 != 0 {
+            log.write(format_args!(
+                "{} live stack update done in {rounds} iterations\n",
+                FmtCallchain(&chain)
+            ));
         }
         if curframe > 0 {
             self.propagate_to_outer_instance(instance);
@@ -406,11 +358,49 @@ impl Verifier {
     }
 }
 
+/// Recomputes what holds before one instruction of the function at `start` from its successors. Gives the old marks and the new ones
+/// where they differ.
+#[inline]
+fn update_insn(masks: &mut [FrameMasks], start: u32, insn: &Postordered) -> Option<(FrameMasks, FrameMasks)> {
+    let successors = insn.successors();
+    if successors.is_empty() {
+        return None;
+    }
+    let mut live_after = 0;
+    let mut must_write_acc = u64::MAX;
+    for &s in successors {
+        let succ = &masks[(s - start) as usize];
+        live_after |= succ.live_before;
+        must_write_acc &= succ.must_write_acc;
+    }
+    let masks = &mut masks[(insn.idx - start) as usize];
+    let old = *masks;
+    masks.live_before = (live_after & !old.must_write) | old.may_read;
+    masks.must_write_acc = must_write_acc | old.must_write;
+    let changed = masks.live_before != old.live_before || masks.must_write_acc != old.must_write_acc;
+    changed.then_some((old, *masks))
+}
+
+fn log_mask_change(log: &mut Log, at: fmt::Arguments<'_>, pfx: &str, old: u64, new: u64) {
+    let changed = old ^ new;
+    if changed == 0 {
+        return;
+    }
+    log.write(at);
+    if new & changed != 0 {
+        log.write(format_args!("+{pfx} {} ", FmtStackMask(new & changed)));
+    }
+    if !new & changed != 0 {
+        log.write(format_args!("-{pfx} {}", FmtStackMask(!new & changed)));
+    }
+    log.push("\n");
+}
+
 /// A call chain as the log prints it: `(7,21)`.
 struct FmtCallchain<'a>(&'a Callchain);
 
-impl std::fmt::Display for FmtCallchain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for FmtCallchain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(")?;
         for i in 0..=self.0.curframe as usize {
             write!(f, "{}{}", if i > 0 { "," } else { "" }, self.0.callsites[i])?;
@@ -422,8 +412,8 @@ impl std::fmt::Display for FmtCallchain<'_> {
 /// A set of stack slots as the log prints it: `-8,-24`. `bpf_fmt_stack_mask`.
 pub struct FmtStackMask(pub u64);
 
-impl std::fmt::Display for FmtStackMask {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for FmtStackMask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut first = true;
         for i in (0..64).filter(|i| self.0 >> i & 1 != 0) {
             write!(f, "{}-{}", if first { "" } else { "," }, (i + 1) * 8)?;
@@ -436,8 +426,8 @@ impl std::fmt::Display for FmtStackMask {
 /// A set of registers as the log prints it: `r0,r6`. `fmt_reg_mask`.
 pub struct FmtRegMask(pub u32);
 
-impl std::fmt::Display for FmtRegMask {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for FmtRegMask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut first = true;
         for i in (0..32).filter(|i| self.0 >> i & 1 != 0) {
             write!(f, "{}r{i}", if first { "" } else { "," })?;

@@ -75,6 +75,7 @@ use bpftwin_uapi::{Errno, HelperId};
 
 use crate::btf::Btf;
 use crate::helpers::{self, FuncProto, ProgCtx};
+use cfg::Postordered;
 use check_btf::RecSizes;
 use insn_aux::InsnAux;
 use log::Log;
@@ -211,7 +212,7 @@ pub struct Verifier {
     /// Subprogram that is the exception callback, zero for none.
     pub exception_callback_subprog: usize,
     /// Instructions of each subprogram in post-order, see [`SubprogInfo::postorder_start`].
-    pub insn_postorder: Vec<u32>,
+    pub insn_postorder: Vec<Postordered>,
     /// Strongly connected components, plus one.
     pub scc_cnt: u32,
     /// Visits of each component, by its number.

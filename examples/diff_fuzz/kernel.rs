@@ -14,9 +14,14 @@ use crate::btf::{FuzzBtf, LOCK_VALUE_SIZE, PLAIN_VALUE_SIZE, TIMER_VALUE_SIZE};
 
 /// Makes a bpf(2) call whose attributes hold addresses of live objects only.
 pub fn bpf<T: Pod>(cmd: Cmd, attr: &mut T) -> Result<i64, i32> {
+    bpf_sized(cmd, attr, size_of::<T>().min(ATTR_SIZE))
+}
+
+/// [`bpf`] with the size of the attributes that the kernel is told.
+pub fn bpf_sized<T: Pod>(cmd: Cmd, attr: &mut T, size: usize) -> Result<i64, i32> {
+    assert!(size <= size_of::<T>());
     // SAFETY: the attributes are live, and so is what they point to.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, cmd as i32, attr as *mut T, size_of::<T>().min(ATTR_SIZE)) };
+    let result = unsafe { libc::syscall(libc::SYS_bpf, cmd as i32, attr as *mut T, size) };
     if result < 0 { Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)) } else { Ok(result) }
 }
 

@@ -4,6 +4,9 @@
 
 mod btf;
 mod case;
+#[path = "../../tests/soundness/generator.rs"]
+#[allow(dead_code, reason = "shared with a test that runs the programs")]
+mod derived;
 mod generator;
 mod kernel;
 mod minimize;
@@ -19,11 +22,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bpftwin::bcf::client::{Client, Proofs};
+use bpftwin::bcf::prover::Limits;
 use bpftwin::kernel::config::KernelConfig;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use case::Case;
-use generator::Profiles;
+use generator::{Profiles, Style};
 use kernel::World;
 use runner::{Divergence, Runner, Verdict};
 
@@ -31,6 +36,18 @@ use runner::{Divergence, Runner, Verdict};
 const HANG: Duration = Duration::from_secs(120);
 /// Programs that the kernel takes longer for are left out.
 const SLOW: Duration = Duration::from_secs(4);
+
+/// Requests of a program that are answered.
+const ROUNDS: u32 = 40;
+
+/// What answers requests for proofs.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Bcf {
+    /// Proofs, where there are any.
+    Proved,
+    /// A proof of anything, which the published checker believes.
+    Claimed,
+}
 
 /// What a worker does.
 #[derive(Clone)]
@@ -67,6 +84,10 @@ struct Options {
     /// Programs without mistakes made on purpose.
     #[arg(long)]
     clean: bool,
+    /// Load as a client of BCF does, programs that are likely to ask for proofs, and compare what both ask for. "claimed": with proofs of
+    /// anything, so that loads go far. Needs a kernel with BCF.
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "proved")]
+    bcf: Option<Bcf>,
     /// Verify here alone.
     #[arg(long)]
     ours_only: bool,
@@ -85,6 +106,27 @@ struct Options {
     /// Kinds of divergence that are shown.
     #[arg(long, default_value_t = 30)]
     show: usize,
+}
+
+impl Options {
+    fn style(&self) -> Style {
+        if self.bcf.is_some() {
+            Style::Proofs
+        } else if self.clean {
+            Style::Clean
+        } else {
+            Style::Any
+        }
+    }
+
+    fn client(&self) -> Option<Arc<Client>> {
+        let limits = Limits { timeout: Duration::from_secs(5), memory: 256 << 20, effort: Duration::ZERO };
+        let proofs = match self.bcf? {
+            Bcf::Proved => Proofs::Found,
+            Bcf::Claimed => Proofs::Claimed,
+        };
+        Some(Arc::new(Client::new(limits, ROUNDS, proofs)))
+    }
 }
 
 /// One kind of divergence.
@@ -107,6 +149,20 @@ struct Summary {
     buckets: BTreeMap<String, Bucket>,
     /// Last lines of rejected programs' logs.
     reasons: BTreeMap<String, u64>,
+    /// Programs that asked for proofs.
+    asking: u64,
+    /// Requests by what became of them.
+    requests: BTreeMap<char, u64>,
+}
+
+impl Summary {
+    fn count_requests(&mut self, answer: &runner::Answer) {
+        let Some(conversation) = &answer.conversation else { return };
+        self.asking += u64::from(!conversation.rounds.is_empty());
+        for round in &conversation.rounds {
+            *self.requests.entry(round.answer).or_default() += 1;
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -131,13 +187,21 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if options.bcf.is_some()
+        && !options.ours_only
+        && !options.print
+        && let Err(reason) = bpftwin::cli::host_has_bcf()
+    {
+        eprintln!("diff-fuzz: {reason}");
+        return ExitCode::from(2);
+    }
     if !options.replay.is_empty() {
         return replay(&options, &world);
     }
     let profiles = Profiles::new(&KernelConfig::of_host().unwrap_or_default());
     if options.print {
         for index in options.start..options.start + options.count {
-            let case = generator::generate(&world, &profiles, options.seed, index, options.clean);
+            let case = generator::generate(&world, &profiles, options.seed, index, options.style());
             println!("program {index}\n{}", report::program(&case));
             store(&options, index, &case.store());
         }
@@ -147,15 +211,16 @@ fn main() -> ExitCode {
     let next = AtomicU64::new(0);
     let done = AtomicU64::new(0);
     let started = Instant::now();
+    let client = options.client();
     let running: Vec<Mutex<Option<Job>>> = (0..options.jobs).map(|_| Mutex::new(None)).collect();
     std::thread::scope(|scope| {
         for job in 0..options.jobs {
             let (world, profiles, options, summary) = (&world, &profiles, &options, &summary);
-            let (next, done, running) = (&next, &done, &running);
+            let (next, done, running, client) = (&next, &done, &running, &client);
             std::thread::Builder::new()
                 .stack_size(64 << 20)
                 .spawn_scoped(scope, move || {
-                    let mut runner = Runner::new(Arc::clone(world));
+                    let mut runner = Runner::new(Arc::clone(world), client.clone());
                     loop {
                         let number = next.fetch_add(1, Ordering::Relaxed);
                         if number >= options.count {
@@ -230,10 +295,13 @@ fn watch(options: &Options, done: &AtomicU64, running: &[Mutex<Option<Job>>], st
 
 fn work(runner: &mut Runner, profiles: &Profiles, options: &Options, index: u64, summary: &Mutex<Summary>) {
     let world = Arc::clone(&runner.world);
-    let case = generator::generate(&world, profiles, options.seed, index, options.clean);
+    let case = generator::generate(&world, profiles, options.seed, index, options.style());
     if options.ours_only {
         let ours = runner.ours_only(&case);
         let mut summary = lock(summary);
+        if let runner::Ours::Answer(answer) = &ours {
+            summary.count_requests(answer);
+        }
         match ours {
             runner::Ours::Answer(answer) if answer.errno == 0 => summary.accepted += 1,
             runner::Ours::Answer(_) => summary.rejected += 1,
@@ -247,6 +315,7 @@ fn work(runner: &mut Runner, profiles: &Profiles, options: &Options, index: u64,
     let (kernel, verdict) =
         if options.kernel_only { (runner.kernel_only(&case), Verdict::Equal) } else { runner.compare(&case) };
     let mut summary = lock(summary);
+    summary.count_requests(&kernel);
     if kernel.errno == 0 {
         summary.accepted += 1;
         summary.processed += report::processed(&kernel);
@@ -280,7 +349,7 @@ fn finish(options: &Options, world: &Arc<World>, summary: Summary, started: Inst
     let mut buckets: Vec<_> = summary.buckets.into_iter().collect();
     buckets.sort_by_key(|(name, bucket)| (std::cmp::Reverse(bucket.count), name.clone()));
     let diverging: u64 = buckets.iter().map(|(_, bucket)| bucket.count).sum();
-    let mut runner = Runner::new(Arc::clone(world));
+    let mut runner = Runner::new(Arc::clone(world), options.client());
     for (name, bucket) in buckets.iter().take(options.show) {
         println!("== {} times: {name}", bucket.count);
         for (index, (case, divergence)) in &bucket.examples {
@@ -323,6 +392,15 @@ fn finish(options: &Options, world: &Arc<World>, summary: Summary, started: Inst
         summary.slow,
         buckets.len(),
     );
+    if options.bcf.is_some() {
+        let answers = summary.requests.iter().map(|(answer, count)| format!("{count} {answer}"));
+        println!(
+            "{} programs asked for proofs, {} times: {}",
+            summary.asking,
+            summary.requests.values().sum::<u64>(),
+            answers.collect::<Vec<_>>().join(", ")
+        );
+    }
     for (what, count) in &summary.not_emulated {
         println!("{count:6} not emulated: {what}");
     }
@@ -339,7 +417,7 @@ fn store(options: &Options, index: u64, text: &str) -> PathBuf {
 }
 
 fn replay(options: &Options, world: &Arc<World>) -> ExitCode {
-    let mut runner = Runner::new(Arc::clone(world));
+    let mut runner = Runner::new(Arc::clone(world), options.client());
     let mut status = ExitCode::SUCCESS;
     for path in &options.replay {
         let case = match std::fs::read_to_string(path) {

@@ -2,19 +2,71 @@
 
 use std::sync::Arc;
 
+use bpftwin::bcf::checker::Policy;
+use bpftwin::bcf::client::{Client, Load, Reply};
+use bpftwin::bcf::request::Target;
 use bpftwin::kernel::config::KernelConfig;
 use bpftwin::syscall::prog_load::{Loader, prepare};
-use bpftwin::verifier::bpf_check;
-use bpftwin::verifier::input::CheckInput;
+use bpftwin::verifier::bcf::{Options, Step, Suspended};
+use bpftwin::verifier::input::{CheckInput, Outcome};
 use bpftwin::verifier::log::{LogSink, VecSink};
 use bpftwin::verifier::prog::Objects;
+use bpftwin::verifier::{bpf_check, bpf_check_bcf};
+use bpftwin_uapi::Errno;
 use bpftwin_uapi::attr::ProgLoad;
 
 use crate::kernel::World;
 use crate::runner::{Answer, Ours};
 
+/// A load that goes on with proofs.
+#[derive(Default)]
+struct Steps {
+    input: Option<CheckInput>,
+    suspended: Option<Suspended>,
+    outcome: Option<Box<Outcome>>,
+}
+
+impl Steps {
+    fn go_on(&mut self, step: Step) -> Reply {
+        match step {
+            Step::Done(outcome) => {
+                let result = outcome.result.map(|()| 0);
+                self.outcome = Some(outcome);
+                Reply { result, request: None }
+            }
+            Step::Requested(suspended) => {
+                let (errno, request) = (suspended.errno(), suspended.request().to_vec());
+                self.suspended = Some(suspended);
+                Reply { result: Err(errno), request: Some(request) }
+            }
+        }
+    }
+}
+
+impl Load for Steps {
+    fn start(&mut self) -> Reply {
+        let Some(input) = self.input.take() else {
+            return Reply { result: Err(Errno::EINVAL), request: None };
+        };
+        self.go_on(bpf_check_bcf(input))
+    }
+
+    fn resume(&mut self, target: Target, proof: &[u32]) -> Reply {
+        let Some(suspended) = self.suspended.take() else {
+            return Reply { result: Err(Errno::EINVAL), request: None };
+        };
+        self.go_on(suspended.resume(target, bytemuck::cast_slice(proof), Policy::Reference))
+    }
+}
+
 /// Verifies a load here.
-pub fn verify(attr: ProgLoad, objects: Arc<dyn Objects>, world: &World, config: &Arc<KernelConfig>) -> Ours {
+pub fn verify(
+    attr: ProgLoad,
+    objects: Arc<dyn Objects>,
+    world: &World,
+    config: &Arc<KernelConfig>,
+    client: Option<&Client>,
+) -> Ours {
     let loader = Loader {
         cap_bpf: true,
         cap_perfmon: true,
@@ -30,27 +82,41 @@ pub fn verify(attr: ProgLoad, objects: Arc<dyn Objects>, world: &World, config: 
         Err(refusal) => {
             return match refusal.not_emulated {
                 Some(what) => Ours::NotEmulated(what.into()),
-                None => {
-                    Ours::Answer(Answer { errno: refusal.errno.0, log: String::new(), log_true_size: None })
-                }
+                None => Ours::Answer(Answer::refused(refusal.errno.0)),
             };
         }
     };
     let sink = VecSink::default();
-    let outcome = bpf_check(CheckInput {
+    let input = CheckInput {
         prog,
         attr,
         objects,
         btf_vmlinux: world.vmlinux.clone(),
         log_sink: (attr.log_buf != 0).then(|| Box::new(sink.clone()) as Box<dyn LogSink>),
-        bcf: None,
-    });
+        bcf: client.map(|_| Options::default()),
+    };
+    let Some(client) = client else {
+        return answer(bpf_check(input), &sink);
+    };
+    let mut steps = Steps { input: Some(input), ..Steps::default() };
+    let conversation = client.run(&mut steps);
+    let mut ours = match steps.outcome {
+        Some(outcome) => answer(*outcome, &sink),
+        None => Ours::Answer(Answer { log: sink.text(), ..Answer::refused(conversation.errno()) }),
+    };
+    if let Ours::Answer(answer) = &mut ours {
+        answer.conversation = Some(conversation);
+    }
+    ours
+}
+
+fn answer(outcome: Outcome, sink: &VecSink) -> Ours {
     if let Some(what) = outcome.not_emulated {
         return Ours::NotEmulated(what);
     }
     Ours::Answer(Answer {
-        errno: outcome.result.err().map_or(0, |errno| errno.0),
         log: sink.text(),
         log_true_size: outcome.log_true_size.filter(|&size| size != 0),
+        ..Answer::refused(outcome.result.err().map_or(0, |errno| errno.0))
     })
 }

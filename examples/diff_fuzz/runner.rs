@@ -6,6 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bpftwin::bcf;
+use bpftwin::bcf::client::{Calls, Client, Conversation};
 use bpftwin::btf::Btf;
 use bpftwin::kernel::config::KernelConfig;
 use bpftwin::verifier::prog::{Objects, TargetProg, VerifierMap};
@@ -16,7 +18,7 @@ use bpftwin_uapi::{Cmd, Errno, Insn};
 use bytemuck::Zeroable;
 
 use crate::case::Case;
-use crate::kernel::{Fd, LiveMap, MAPS, World, bpf};
+use crate::kernel::{Fd, LiveMap, MAPS, World, bpf, bpf_sized};
 
 thread_local! {
     /// Where the last panic of this thread happened.
@@ -32,6 +34,15 @@ pub struct Answer {
     pub errno: i32,
     pub log: String,
     pub log_true_size: Option<u32>,
+    /// What was asked for, where a client of BCF answers.
+    pub conversation: Option<Conversation>,
+}
+
+impl Answer {
+    /// One without a log.
+    pub fn refused(errno: i32) -> Answer {
+        Answer { errno, log: String::new(), log_true_size: None, conversation: None }
+    }
 }
 
 /// Our side of a comparison.
@@ -118,12 +129,14 @@ pub struct Runner {
     pub give_up: Arc<AtomicBool>,
     config: Arc<KernelConfig>,
     log: Vec<u8>,
+    /// Loads programs with proofs.
+    client: Option<Arc<Client>>,
 }
 
 impl Runner {
-    pub fn new(world: Arc<World>) -> Self {
+    pub fn new(world: Arc<World>, client: Option<Arc<Client>>) -> Self {
         let config = Arc::new(KernelConfig::of_host().unwrap_or_default());
-        Runner { world, give_up: Arc::default(), config, log: Vec::new() }
+        Runner { world, give_up: Arc::default(), config, log: Vec::new(), client }
     }
 
     /// Both answers, compared.
@@ -253,16 +266,14 @@ impl Runner {
     }
 
     fn kernel_answer(&self, load: &mut Load) -> Answer {
-        let mut attr = load.attr;
-        let mut result = bpf(Cmd::ProgLoad, &mut attr);
+        let (mut attr, mut result, mut conversation) = self.kernel_load(load.attr);
         for _ in 0..20 {
             // The kernel gives up a verification when a signal is pending.
             let interrupted = matches!(result, Err(libc::EAGAIN | libc::EINTR));
             if !interrupted || self.give_up.load(Ordering::Relaxed) {
                 break;
             }
-            attr = load.attr;
-            result = bpf(Cmd::ProgLoad, &mut attr);
+            (attr, result, conversation) = self.kernel_load(load.attr);
         }
         let errno = match result {
             Ok(fd) => {
@@ -276,7 +287,21 @@ impl Runner {
             log = text_of(&load.log[..attr.log_size as usize]);
             load.log[0] = 0;
         }
-        Answer { errno, log, log_true_size: (attr.log_true_size != 0).then_some(attr.log_true_size) }
+        let log_true_size = (attr.log_true_size != 0).then_some(attr.log_true_size);
+        Answer { errno, log, log_true_size, conversation }
+    }
+
+    /// Loads into the live kernel: the attributes as they are left, the result, and what was asked for.
+    fn kernel_load(&self, attr: ProgLoad) -> (ProgLoad, Result<i64, i32>, Option<Conversation>) {
+        let Some(client) = &self.client else {
+            let mut attr = attr;
+            let result = bpf(Cmd::ProgLoad, &mut attr);
+            return (attr, result, None);
+        };
+        let call = |attr: &mut ProgLoad| bpf_sized(Cmd::ProgLoad, attr, ATTR_SIZE_BCF).map_err(Errno);
+        let mut calls = Calls::new(attr, call);
+        let conversation = client.run(&mut calls);
+        (*calls.attr(), conversation.result.map_err(|errno| errno.0), Some(conversation))
     }
 
     fn our_answer(&mut self, load: &mut Load) -> Ours {
@@ -286,9 +311,10 @@ impl Runner {
         }
         let objects: Arc<dyn Objects> =
             Arc::new(CaseObjects { maps, btf_fd: self.world.btf_fd.0, btf: Arc::clone(&self.world.btf) });
-        let (attr, world, config) = (load.attr, &self.world, &self.config);
+        let (attr, world, config, client) = (load.attr, &self.world, &self.config, self.client.as_deref());
         VERIFYING.set(true);
-        let answer = catch_unwind(AssertUnwindSafe(|| crate::ours::verify(attr, objects, world, config)));
+        let answer =
+            catch_unwind(AssertUnwindSafe(|| crate::ours::verify(attr, objects, world, config, client)));
         VERIFYING.set(false);
         answer.unwrap_or_else(|panic| {
             let message = panic
@@ -330,6 +356,41 @@ pub fn text_of(log: &[u8]) -> String {
 
 /// The first difference, if there is one that counts.
 fn difference(ours: &Answer, kernel: &Answer) -> Option<Divergence> {
+    let of_logs = difference_of_logs(ours, kernel);
+    let conversations = ours.conversation.as_ref().zip(kernel.conversation.as_ref());
+    match conversations.and_then(|(ours, kernel)| bcf::difference::first_difference(ours, kernel)) {
+        Some(of_requests) => Some(difference_of_requests(ours, kernel, of_requests, of_logs)),
+        None => of_logs,
+    }
+}
+
+fn difference_of_requests(
+    ours: &Answer,
+    kernel: &Answer,
+    found: bcf::difference::Difference,
+    of_logs: Option<Divergence>,
+) -> Divergence {
+    let first = |text: &str| without_numbers(text.lines().next().unwrap_or_default());
+    let mut context = Vec::new();
+    let mut bucket = format!("requests: {} <> {}", first(&found.ours), first(&found.kernel));
+    if let Some(logs) = of_logs {
+        bucket.push_str(&format!(", log: {}", logs.bucket));
+        context.extend(logs.context);
+        context.extend(logs.ours.lines().map(|line| format!("- {line}")));
+        context.extend(logs.kernel.lines().map(|line| format!("+ {line}")));
+    }
+    context.push(format!("request {}: {}", found.request, found.what));
+    Divergence {
+        bucket,
+        ours_errno: ours.errno,
+        kernel_errno: kernel.errno,
+        context,
+        ours: found.ours,
+        kernel: found.kernel,
+    }
+}
+
+fn difference_of_logs(ours: &Answer, kernel: &Answer) -> Option<Divergence> {
     // Measured times shift what is left of a log that is too long.
     let enospc = ours.errno == libc::ENOSPC && kernel.errno == libc::ENOSPC;
     if enospc && kernel.log.contains("verification time ") {
@@ -363,7 +424,8 @@ fn difference(ours: &Answer, kernel: &Answer) -> Option<Divergence> {
     if same_errno && lines.is_none() {
         // Measured times change the length by a few digits.
         let size = |answer: &Answer| i64::from(answer.log_true_size.unwrap_or(0));
-        if (size(ours) - size(kernel)).abs() <= 8 {
+        let times = 1 + ours.conversation.as_ref().map_or(0, |conversation| conversation.rounds.len());
+        if (size(ours) - size(kernel)).abs() <= 8 * times as i64 {
             return None;
         }
         lines = Some((format!("log_true_size {}", size(ours)), format!("log_true_size {}", size(kernel))));
@@ -412,6 +474,9 @@ fn after<'a>(first: &'a str, rest: std::str::Lines<'a>) -> String {
 pub fn comparable(line: &str) -> String {
     if let Some(at) = line.find("verification time ") {
         return line[..at].into();
+    }
+    if let Some(((before, _), (_, after))) = line.split_once(" nth in ").zip(line.split_once(" ns, size ")) {
+        return format!("{before} nth, size {after}");
     }
     match line.find("(18) r").and_then(|at| Some(at + line[at..].find("= 0x")?)) {
         Some(at) if line.len() > at + 12 => {

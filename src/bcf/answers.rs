@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::expr::{Arena, ExprId};
 use super::prover::{Limits, Verdict, prove};
+use super::request::{Request, Target};
 
 /// Bytes of answers that are kept.
 const MAX_BYTES: usize = 64 << 20;
@@ -27,6 +28,29 @@ pub enum Answer {
     Refuted,
     /// Why there is no answer.
     Unknown(Arc<str>),
+}
+
+/// An answer to a request.
+#[derive(Clone, Debug)]
+pub enum RequestAnswer {
+    /// The words of a proof that this condition has no model.
+    Proved(Target, Arc<[u32]>),
+    /// Each condition has a model.
+    Refuted,
+    /// Why there is no answer.
+    Unknown(String),
+}
+
+impl RequestAnswer {
+    /// `P` the path condition was proved, `R` the refinement condition, `N` both have models, `U` unknown.
+    pub fn letter(&self) -> char {
+        match self {
+            RequestAnswer::Proved(Target::PathUnreachable, _) => 'P',
+            RequestAnswer::Proved(Target::Refine, _) => 'R',
+            RequestAnswer::Refuted => 'N',
+            RequestAnswer::Unknown(_) => 'U',
+        }
+    }
 }
 
 type Key = [u8; 32];
@@ -50,6 +74,23 @@ impl Answers {
     /// No answers yet. `limits` are those of each condition.
     pub fn new(limits: Limits) -> Self {
         Answers { limits, known: Mutex::default() }
+    }
+
+    /// A proof of one of a request's conditions. The path condition comes first: with it, the rest of the path is saved.
+    pub fn answer(&self, request: &[u32]) -> RequestAnswer {
+        let request = match Request::parse(request) {
+            Ok(request) => request,
+            Err(error) => return RequestAnswer::Unknown(error.to_string()),
+        };
+        let mut unknown = None;
+        for target in [Target::PathUnreachable, Target::Refine] {
+            match request.cond(target).map(|root| self.prove(&request.arena, root)) {
+                Some(Answer::Proved(proof)) => return RequestAnswer::Proved(target, proof),
+                Some(Answer::Unknown(reason)) => unknown = Some(reason.to_string()),
+                Some(Answer::Refuted) | None => {}
+            }
+        }
+        unknown.map_or(RequestAnswer::Refuted, RequestAnswer::Unknown)
     }
 
     /// Whether the Boolean term `root` of `arena` has no model.

@@ -6,6 +6,8 @@
 
 pub mod answers;
 pub mod checker;
+pub mod client;
+pub mod difference;
 pub mod eval;
 pub mod expr;
 pub mod print;

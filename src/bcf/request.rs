@@ -11,6 +11,15 @@ pub struct Request {
     pub refine_cond: Option<ExprId>,
 }
 
+/// Which of a request's conditions a proof refutes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// The refinement condition: the access is safe.
+    Refine,
+    /// The path condition: the path is not taken, and ends here.
+    PathUnreachable,
+}
+
 /// A formula that a proof has to refute.
 #[derive(Clone, Copy)]
 pub struct Goal<'a> {
@@ -50,6 +59,14 @@ impl Request {
             return Err(RequestError::NoCondition);
         }
         Ok(Request { arena, path_cond, refine_cond })
+    }
+
+    /// The condition, where there is one.
+    pub fn cond(&self, target: Target) -> Option<ExprId> {
+        match target {
+            Target::Refine => self.refine_cond,
+            Target::PathUnreachable => self.path_cond,
+        }
     }
 
     /// Reads a goal file of the published checker: the id of the formula, then the expressions. It becomes the refinement condition.

@@ -7,8 +7,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bpftwin_uapi::attr::{self, ATTR_SIZE_BCF, BPF_LOG_LEVEL, GetId, ProgLoad};
-use bpftwin_uapi::{Cmd, Errno};
+use bpftwin_uapi::insn::*;
+use bpftwin_uapi::{Cmd, Errno, Insn, ProgType};
 
+use crate::bcf::client::{self, Client, Conversation, Proofs};
+use crate::bcf::prover::Limits;
 use crate::kernel::mapping::MmapArgs;
 use crate::kernel::{Kernel, own_memory, paths, raw};
 use crate::syscall::prog_load::auto::Report;
@@ -69,6 +72,19 @@ pub struct LoadRecord {
     pub text_log: Option<Vec<u8>>,
     /// What BCF did in the first load.
     pub bcf: Option<Report>,
+    /// The requests of the load, where a client answers them.
+    pub conversation: Option<Conversation>,
+}
+
+/// The load that is waited for.
+#[derive(Clone)]
+pub struct Awaited {
+    /// Address of the log buffer by which it is recognised.
+    pub log_buf: u64,
+    /// Whether to load a second time for text where it fails without.
+    pub want_text: bool,
+    /// Loads it, and answers what the kernel asks for.
+    pub client: Option<Arc<Client>>,
 }
 
 /// Gets a load.
@@ -76,10 +92,7 @@ type Taker = Box<dyn FnOnce(&ProgLoad)>;
 
 struct Calls {
     backend: Backend,
-    /// Address of the log buffer by which the load is recognised.
-    log_buf: u64,
-    /// Whether to load a second time for text.
-    want_text: bool,
+    awaited: Awaited,
     record: Option<LoadRecord>,
     /// Gets the load in the kernel's place.
     take: Option<Taker>,
@@ -89,15 +102,14 @@ thread_local! {
     static CALLS: RefCell<Option<Calls>> = const { RefCell::new(None) };
 }
 
-/// Runs `work` with this thread's bpf(2) calls answered by `backend`, and gives what became of the program load
-/// whose log buffer is at `log_buf`.
+/// Runs `work` with this thread's bpf(2) calls answered by `backend`, and gives what became of the program load that is
+/// waited for.
 pub fn with_backend<T>(
     backend: Backend,
-    log_buf: u64,
-    want_text: bool,
+    awaited: Awaited,
     work: impl FnOnce() -> T,
 ) -> (T, Option<LoadRecord>) {
-    CALLS.set(Some(Calls { backend, log_buf, want_text, record: None, take: None }));
+    CALLS.set(Some(Calls { backend, awaited, record: None, take: None }));
     let result = work();
     (result, CALLS.take().and_then(|calls| calls.record))
 }
@@ -112,7 +124,8 @@ pub fn with_load_taken<T>(
 ) -> T {
     let take: Option<Taker> = Some(Box::new(take));
     let backend = Backend::Emulated(kernel);
-    CALLS.set(Some(Calls { backend, log_buf, want_text: false, record: None, take }));
+    let awaited = Awaited { log_buf, want_text: false, client: None };
+    CALLS.set(Some(Calls { backend, awaited, record: None, take }));
     let result = work();
     CALLS.take();
     result
@@ -135,20 +148,21 @@ pub unsafe fn hook_bpf(cmd: u32, attr: u64, size: u32) -> i64 {
     let backend = CALLS
         .try_with(|calls| {
             let calls = calls.try_borrow().ok()?;
-            calls.as_ref().map(|calls| (calls.backend.clone(), calls.log_buf, calls.want_text))
+            calls.as_ref().map(|calls| (calls.backend.clone(), Some(calls.awaited.clone())))
         })
         .ok()
         .flatten();
-    let (backend, log_buf, want_text) = backend.unwrap_or((Backend::Host, 0, false));
-    let load = (cmd == Cmd::ProgLoad as u32 && log_buf != 0 && attr != 0).then(|| read_attr(attr, size));
-    // SAFETY: by the caller's promise.
+    let (backend, awaited) = backend.unwrap_or((Backend::Host, None));
+    let load = awaited.filter(|_| cmd == Cmd::ProgLoad as u32 && attr != 0).and_then(|awaited| {
+        let load = read_attr(attr, size);
+        (load.log_buf == awaited.log_buf && load.log_buf != 0).then_some((load, awaited))
+    });
     let result = match load {
-        Some(load) if load.log_buf == log_buf && taken(&load) => Err(Errno::EINVAL),
+        Some((load, _)) if taken(&load) => Err(Errno::EINVAL),
         // SAFETY: by the caller's promise.
-        Some(load) if load.log_buf == log_buf => unsafe {
-            recorded_load(&backend, load, attr, size, want_text)
-        },
-        _ => unsafe { backend.bpf(cmd, attr, size) },
+        Some((load, awaited)) => unsafe { recorded_load(&backend, load, attr, size, &awaited) },
+        // SAFETY: by the caller's promise.
+        None => unsafe { backend.bpf(cmd, attr, size) },
     };
     result.unwrap_or_else(|error| -i64::from(error.0))
 }
@@ -211,6 +225,38 @@ pub fn host_unusable() -> Option<String> {
     }
 }
 
+/// Whether the kernel that runs here has BCF.
+///
+/// # Errors
+/// A sentence about what it answers to a load that asks for it.
+pub fn host_has_bcf() -> Result<(), String> {
+    let insns = [
+        Insn::new(BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, 0),
+        Insn::new(BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
+    ];
+    let attr = ProgLoad {
+        prog_type: ProgType::SocketFilter as u32,
+        insn_cnt: insns.len() as u32,
+        insns: insns.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        ..ProgLoad::default()
+    };
+    let mut calls = client::Calls::new(attr, |attr: &mut ProgLoad| {
+        // SAFETY: what the attributes point to is live.
+        unsafe { raw::bpf(Cmd::ProgLoad as u32, attr as *mut ProgLoad as u64, size_of::<ProgLoad>() as u32) }
+    });
+    let conversation = Client::new(Limits::default(), 0, Proofs::Found).run(&mut calls);
+    match conversation.result {
+        Ok(fd) => {
+            // SAFETY: a descriptor that was just made for us.
+            unsafe { libc::close(fd as i32) };
+            Ok(())
+        }
+        Err(_) if conversation.has_no_bcf() => Err("the kernel that runs here has no BCF".into()),
+        Err(error) => Err(format!("the kernel that runs here refuses BCF with {error}")),
+    }
+}
+
 fn read_attr(address: u64, size: u32) -> ProgLoad {
     let mut bytes = [0u8; ATTR_SIZE_BCF];
     let len = (size as usize).min(ATTR_SIZE_BCF);
@@ -226,14 +272,27 @@ unsafe fn recorded_load(
     load: ProgLoad,
     attr: u64,
     size: u32,
-    want_text: bool,
+    awaited: &Awaited,
 ) -> Result<i64, Errno> {
     let cmd = Cmd::ProgLoad as u32;
-    // SAFETY: by the caller's promise.
-    let result = unsafe { backend.bpf(cmd, attr, size) };
+    let (result, left, conversation) = match &awaited.client {
+        None => {
+            // SAFETY: by the caller's promise.
+            let result = unsafe { backend.bpf(cmd, attr, size) };
+            (result, read_attr(attr, size), None)
+        }
+        Some(client) => {
+            let mut calls = client::Calls::new(load, |attr: &mut ProgLoad| {
+                // SAFETY: the caller's load, and a buffer that the client keeps.
+                unsafe { backend.bpf(cmd, attr as *mut ProgLoad as u64, size_of::<ProgLoad>() as u32) }
+            });
+            let conversation = client.run(&mut calls);
+            (conversation.result, *calls.attr(), Some(conversation))
+        }
+    };
     let bcf = backend.take_bcf();
     let mut text_log = None;
-    if want_text && result.is_err() && load.log_level & BPF_LOG_LEVEL == 0 {
+    if awaited.want_text && result.is_err() && load.log_level & BPF_LOG_LEVEL == 0 {
         let mut buffer = vec![0u8; 1 << 20];
         let mut again = load;
         again.log_level = attr::BPF_LOG_LEVEL1;
@@ -249,9 +308,10 @@ unsafe fn recorded_load(
     }
     let record = LoadRecord {
         result: result.map(|_| ()),
-        log_true_size: read_attr(attr, size).log_true_size,
+        log_true_size: left.log_true_size,
         text_log,
         bcf,
+        conversation,
     };
     CALLS.with_borrow_mut(|calls| {
         if let Some(calls) = calls {

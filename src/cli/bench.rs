@@ -77,6 +77,7 @@ impl Bench {
                     default_type: self.selection.prog_type.map(|kind| kind.0),
                     log_level,
                     want_text: false,
+                    client: None,
                 };
                 let host = timed(request, &Backend::Host)?;
                 let kernel = Kernel::new(KernelSettings { quiet: true, ..settings.kernel_settings() });

@@ -2,19 +2,41 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::backend::Backend;
 use super::load::{self, Answer, Request, Verdict};
 use super::verify::{Job, jobs, object_name, type_name};
 use super::{Selection, output, usage_error, work};
+use crate::bcf::client::{Client, Conversation, Proofs};
+use crate::bcf::{difference, prover};
+use crate::kernel::profile::Bcf;
 use crate::kernel::settings::Settings;
 use crate::kernel::{Kernel, KernelSettings};
 use crate::syscall::divergence::{self, Difference};
 
+/// What `--bcf` is good for.
+const AFTER_HELP: &str = "With --bcf, a kernel with the published patches and the emulated one (BPFTWIN_BCF=kernel) are loaded from by one
+client, which proves what they ask for: each request is compared word by word, each error, how the load ends, and the log.
+BPFTWIN_BCF_TIMEOUT, BPFTWIN_BCF_ROUNDS and BPFTWIN_BCF_MEMORY limit the client.
+
+Exit status 0: no differences; 1: some, or programs that could not be compared; 2: usage, or the kernel that runs here cannot be
+asked, or has no BCF.";
+
+/// What answers the requests of both kernels.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Proofs, where there are any.
+    Proved,
+    /// A proof of anything, which the published checker believes: loads go on where conditions can be met.
+    Claimed,
+}
+
 #[derive(Args)]
+#[command(after_help = AFTER_HELP)]
 pub struct Diff {
     #[command(flatten)]
     selection: Selection,
@@ -30,6 +52,11 @@ pub struct Diff {
     /// Print the times of both kernels too.
     #[arg(long)]
     times: bool,
+
+    /// Compare what the two ask a client of BCF to prove. "claimed": answered with proofs of anything, so that loads go on where conditions
+    /// can be met.
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "proved")]
+    bcf: Option<Kind>,
 }
 
 /// How a program's two answers compare.
@@ -51,6 +78,33 @@ struct Row {
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     difference: Option<Difference>,
+    #[serde(flatten)]
+    bcf: Option<BcfRow>,
+}
+
+/// How the requests compare.
+#[derive(Serialize)]
+struct BcfRow {
+    bcf_requests: usize,
+    /// A letter for each: `P` path condition proved, `R` refine condition proved, `N` both can be met, `U` unknown; `p` and `r` where
+    /// that was claimed.
+    bcf_answers: String,
+    host_bcf_requests: usize,
+    host_bcf_answers: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bcf_difference: Option<difference::Difference>,
+}
+
+impl BcfRow {
+    fn new(ours: &Conversation, host: &Conversation) -> Self {
+        BcfRow {
+            bcf_requests: ours.rounds.len(),
+            bcf_answers: ours.answers(),
+            host_bcf_requests: host.rounds.len(),
+            host_bcf_answers: host.answers(),
+            bcf_difference: difference::first_difference(ours, host),
+        }
+    }
 }
 
 impl Diff {
@@ -67,10 +121,17 @@ impl Diff {
             Ok(jobs) => jobs,
             Err(error) => return usage_error(error),
         };
+        let client = self.bcf.map(|kind| Arc::new(client(kind, &settings)));
+        if client.is_some() {
+            if let Err(reason) = super::backend::host_has_bcf() {
+                return usage_error(reason);
+            }
+            settings.bcf = Bcf::Kernel;
+        }
         let bar = output::progress(jobs.len(), self.json);
         let rows = work::in_parallel(&jobs, self.selection.jobs, |job| {
             bar.set_message(job.info.name.clone());
-            let row = self.compare(job, &settings);
+            let row = self.compare(job, &settings, client.as_ref());
             bar.inc(1);
             row
         });
@@ -78,7 +139,7 @@ impl Diff {
         self.print(&rows)
     }
 
-    fn compare(&self, job: &Job, settings: &Settings) -> Row {
+    fn compare(&self, job: &Job, settings: &Settings, client: Option<&Arc<Client>>) -> Row {
         let request = Request {
             path: &job.path,
             index: job.index,
@@ -86,6 +147,7 @@ impl Diff {
             default_type: self.selection.prog_type.map(|kind| kind.0),
             log_level: self.log_level,
             want_text: false,
+            client,
         };
         // The host first: libbpf remembers for the whole process what a kernel can do.
         let host = load::load(request, &Backend::Host);
@@ -110,6 +172,7 @@ impl Diff {
             insns: 0,
             reason: None,
             difference: None,
+            bcf: None,
         };
         match (ours, host) {
             (Ok(ours), Ok(host)) => row.fill(&ours, &host),
@@ -138,9 +201,26 @@ impl Diff {
                 count("not_emulated"),
                 count("error"),
             );
+            if self.bcf.is_some() {
+                let counts: Vec<usize> =
+                    rows.iter().filter_map(|row| Some(row.bcf.as_ref()?.host_bcf_requests)).collect();
+                let asking = counts.iter().filter(|&&count| count > 0).count();
+                println!("{asking} of them ask for proofs, {} times", counts.iter().sum::<usize>());
+            }
         }
         ExitCode::from(u8::from(equal != rows.len()))
     }
+}
+
+/// Who answers both kernels' requests.
+fn client(kind: Kind, settings: &Settings) -> Client {
+    let limits = settings.bcf_limits;
+    let search = prover::Limits { timeout: limits.condition, memory: limits.memory, effort: Duration::ZERO };
+    let proofs = match kind {
+        Kind::Proved => Proofs::Found,
+        Kind::Claimed => Proofs::Claimed,
+    };
+    Client::new(search, limits.rounds, proofs)
 }
 
 impl Row {
@@ -160,9 +240,17 @@ impl Row {
             (Verdict::Error(_), Verdict::Error(_)) => "error",
             _ => {
                 self.difference = divergence::first_difference(&ours.log, &host.log);
-                // Measured times change the length by a few digits.
-                let same_size = ours.log_true_size.abs_diff(host.log_true_size) <= 8;
-                if ours.verdict.errno() == host.verdict.errno() && self.difference.is_none() && same_size {
+                self.bcf = ours
+                    .conversation
+                    .as_ref()
+                    .zip(host.conversation.as_ref())
+                    .map(|(ours, host)| BcfRow::new(ours, host));
+                let same_requests = self.bcf.as_ref().is_none_or(|bcf| bcf.bcf_difference.is_none());
+                // Measured times, one for the verification and one for each proof, change the length by a few digits.
+                let times = 1 + self.bcf.as_ref().map_or(0, |bcf| bcf.bcf_requests);
+                let same_size = ours.log_true_size.abs_diff(host.log_true_size) as usize <= 8 * times;
+                let same_errno = ours.verdict.errno() == host.verdict.errno();
+                if same_errno && self.difference.is_none() && same_requests && same_size {
                     "equal"
                 } else {
                     "diverges"
@@ -183,6 +271,9 @@ impl Row {
                         self.host_verdict,
                         bpftwin_uapi::Errno(self.host_errno)
                     );
+                }
+                if let Some(difference) = self.bcf.as_ref().and_then(|bcf| bcf.bcf_difference.as_ref()) {
+                    print!("{difference}");
                 }
                 if let Some(difference) = &self.difference {
                     print!("{difference}");

@@ -1,11 +1,13 @@
 //! Loads one program of an object in one kernel, and takes its answer apart.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bpftwin_uapi::{Errno, ProgType};
 
-use super::backend::{Backend, with_backend};
+use super::backend::{Awaited, Backend, with_backend};
 use super::object::{Object, OpenError, take_warnings};
+use crate::bcf::client::{Client, Conversation};
 use crate::syscall::prog_load::auto::Report;
 
 /// Bytes of log buffer to start with. Pages that nobody writes cost nothing.
@@ -24,6 +26,8 @@ pub struct Request<'a> {
     pub log_level: u32,
     /// Load a rejected program again for the text of the log.
     pub want_text: bool,
+    /// Loads the program as a client of BCF does.
+    pub client: Option<&'a Arc<Client>>,
 }
 
 /// How a kernel decided.
@@ -103,6 +107,8 @@ pub struct Answer {
     pub log_true_size: u32,
     /// What BCF did, where it could do anything.
     pub bcf: Option<Report>,
+    /// What the kernel asked for, where a client answered.
+    pub conversation: Option<Conversation>,
     /// Last message of the log, where the program was rejected.
     pub last_line: Option<String>,
     /// The source line that it is about, where the program has line information.
@@ -118,7 +124,9 @@ pub fn load(request: Request<'_>, backend: &Backend) -> Result<Answer, OpenError
         let prog_type = object.select(request.index, request.default_type);
         object.set_log(request.index, request.log_level, &mut buffer);
         let address = buffer.as_ptr() as u64;
-        let (loaded, record) = with_backend(backend.clone(), address, request.want_text, || {
+        let awaited =
+            Awaited { log_buf: address, want_text: request.want_text, client: request.client.cloned() };
+        let (loaded, record) = with_backend(backend.clone(), awaited, || {
             let loaded = object.load();
             // Closing the object closes descriptors of the same kernel.
             drop(object);
@@ -140,6 +148,7 @@ pub fn load(request: Request<'_>, backend: &Backend) -> Result<Answer, OpenError
                 log: String::new(),
                 log_true_size: 0,
                 bcf: None,
+                conversation: None,
                 last_line: None,
                 source_line: None,
             });
@@ -170,6 +179,7 @@ pub fn load(request: Request<'_>, backend: &Backend) -> Result<Answer, OpenError
             log,
             log_true_size: record.log_true_size,
             bcf: record.bcf,
+            conversation: record.conversation,
             last_line,
             source_line,
         });

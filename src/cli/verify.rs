@@ -148,6 +148,7 @@ impl Verify {
             default_type: self.selection.prog_type.map(|kind| kind.0),
             log_level: self.log_level | 4,
             want_text: true,
+            client: None,
         };
         let mut row = Row {
             object: object_name(&job.path),

@@ -88,11 +88,15 @@ fn same_cut_end(ours: &str, kernel: &str) -> bool {
     ours.len() == kernel.len() && before(ours).is_some_and(|ours| before(kernel) == Some(ours))
 }
 
-/// What stands before a measured time, which ends a line.
-fn without_time(line: &str) -> Option<&str> {
-    let (before, rest) = line.rsplit_once("verification time ")?;
-    let number = rest.strip_suffix(" usec")?;
-    (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(before)
+/// What stands before and after a measured time: that of the verification, which ends a line, or that of a proof's check.
+fn without_time(line: &str) -> Option<(&str, &str)> {
+    let (before, rest) = line
+        .rsplit_once("verification time ")
+        .or_else(|| line.strip_prefix("bcf proof checked ").and_then(|rest| rest.split_once(" nth in ")))?;
+    let (number, rest) = rest.split_once(' ')?;
+    let is_time = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let is_end = rest == "usec" || rest.starts_with("ns, size ");
+    (is_time && is_end).then_some((before, rest))
 }
 
 /// Finds the first difference that is not a measured time.
@@ -144,6 +148,13 @@ mod tests {
             first_difference("a\nverification time 12 usec\nb\n", "a\nverification time 7 usec\nb\n"),
             None
         );
+        let proof = |time, length| {
+            format!(
+                "bcf proof checked 1 nth in {time} ns, size 244 bytes, type path backtrack_length {length}\n"
+            )
+        };
+        assert_eq!(first_difference(&proof(17, 0), &proof(72238, 0)), None);
+        assert!(first_difference(&proof(17, 0), &proof(17, 1)).is_some());
         assert_eq!(first_difference("a 2verification time 12 usec\n", "a 2verification time 7 usec\n"), None);
         assert!(first_difference("verification time 12 usec\n", "verification time x usec\n").is_some());
     }

@@ -4,7 +4,12 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::client::{close, text, under_shim};
+use bpftwin::bcf::client::{Calls, Client, Conversation, Proofs};
+use bpftwin::bcf::difference::first_difference;
+use bpftwin::bcf::prover::Limits;
+use bpftwin_uapi::{Cmd, Errno};
+
+use crate::client::{bpf, close, text, under_shim};
 use crate::descriptors::map_of_64;
 use crate::programs::{
     halved, halved_twice, out_of_bounds, rest_of_value, size_of_argument, unreachable_reads,
@@ -87,5 +92,43 @@ fn a_bug_is_not_proved() {
         assert_eq!(load_with_prover(&mut load), (Err(libc::EINVAL), 0));
         assert!(load.log_text().ends_with("bcf requested, try to refine R2 access\n"));
         close(load.attr.bcf_fd as i32);
+    });
+}
+
+/// Loads with the library's client.
+fn talk(client: &Client, insns: Vec<bpftwin_uapi::Insn>) -> Conversation {
+    let load = Load::plain(insns);
+    let mut calls = Calls::new(load.attr, |attr| bpf(Cmd::ProgLoad, attr).map(i64::from).map_err(Errno));
+    let conversation = client.run(&mut calls);
+    if let Ok(fd) = conversation.result {
+        close(fd as i32);
+    }
+    conversation
+}
+
+#[test]
+fn the_librarys_client_does_the_same() {
+    under_shim("patched_client::the_librarys_client_does_the_same", WITH_BCF, || {
+        let client = |rounds, proofs| Client::new(Limits::default(), rounds, proofs);
+        let proves = client(10, Proofs::Found);
+        let map = map_of_64();
+        for (insns, answers, errno) in [
+            (halved(), "R", 0),
+            (halved_twice(0), "RR", 0),
+            (rest_of_value(map), "R", 0),
+            (unreachable_reads(20), "PP", 0),
+            (out_of_bounds(), "N", libc::EINVAL),
+        ] {
+            let conversation = talk(&proves, insns.clone());
+            assert_eq!((&*conversation.answers(), conversation.errno()), (answers, errno));
+            assert_eq!(first_difference(&conversation, &talk(&proves, insns)), None);
+        }
+        let given_up = talk(&client(1, Proofs::Found), halved_twice(0));
+        assert_eq!((&*given_up.answers(), given_up.errno()), ("RU", libc::EINVAL));
+        // What can be met is believed as well.
+        let claimed = talk(&client(10, Proofs::Claimed), out_of_bounds());
+        assert!(claimed.result.is_ok() && ["r", "p"].contains(&&*claimed.answers()), "{claimed:?}");
+        let difference = first_difference(&talk(&proves, out_of_bounds()), &claimed).unwrap();
+        assert_eq!((difference.request, &*difference.what), (1, "answers of the prover"));
     });
 }

@@ -10,6 +10,7 @@ mod oddities;
 mod packet;
 mod profile;
 mod scalar;
+mod veiled;
 
 use bpftwin_uapi::attr::*;
 use bpftwin_uapi::insn::*;
@@ -170,16 +171,35 @@ pub struct Generator<'a> {
     next_id: u32,
     /// How often things are done wrong on purpose, in a thousand.
     sloppy: u64,
+    /// How often a number is bounded in a way that the verifier does not see, in a hundred.
+    veiled: u64,
+}
+
+/// What programs are like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Style {
+    Any,
+    /// Without mistakes made on purpose.
+    Clean,
+    /// Safe in ways that the verifier does not see, or just not.
+    Proofs,
 }
 
 /// A program by its number.
-pub fn generate(world: &World, profiles: &Profiles, seed: u64, index: u64, clean: bool) -> Case {
+pub fn generate(world: &World, profiles: &Profiles, seed: u64, index: u64, style: Style) -> Case {
     let mut rng = Rng::new(seed.wrapping_mul(0x1_0000_0001).wrapping_add(index));
-    if rng.one_in(800) && !clean {
+    if style == Style::Proofs && rng.one_in(4) {
+        return veiled::derived(&mut rng);
+    }
+    if style == Style::Any && rng.one_in(800) {
         return extremes::extreme(&mut rng);
     }
     let profile = profiles.pick(&mut rng);
-    let sloppy = if clean { 0 } else { rng.pick(&[0, 0, 0, 5, 20, 60]) };
+    let (sloppy, veiled) = match style {
+        Style::Any => (rng.pick(&[0, 0, 0, 5, 20, 60]), 0),
+        Style::Clean => (0, 0),
+        Style::Proofs => (rng.pick(&[0, 0, 5, 20]), rng.pick(&[20, 50, 90])),
+    };
     let use_btf = rng.chance(40);
     let generator = Generator {
         rng,
@@ -199,12 +219,13 @@ pub fn generate(world: &World, profiles: &Profiles, seed: u64, index: u64, clean
         locked: false,
         next_id: 1,
         sloppy,
+        veiled,
     };
-    generator.run(clean)
+    generator.run(style)
 }
 
 impl Generator<'_> {
-    fn run(mut self, clean: bool) -> Case {
+    fn run(mut self, style: Style) -> Case {
         let main = self.fuzz.funcs_where(|func| !func.global && func.args == [Arg::PtrVoid])[0];
         let args = [Kind::Ctx, Kind::None, Kind::None, Kind::None, Kind::None];
         self.funcs.push(FuncPlan { role: FuncRole::Main, btf_func: main, args, depth: 0, start: 0 });
@@ -213,8 +234,11 @@ impl Generator<'_> {
             self.current += 1;
         }
         let mut case = self.finish();
-        if clean {
+        if style == Style::Clean {
             return case;
+        }
+        if style == Style::Proofs {
+            veiled::whole_log(&mut case);
         }
         let mutations = self.rng.pick(&[0, 0, 0, 0, 0, 0, 0, 1, 1, 2]);
         for _ in 0..mutations {

@@ -145,6 +145,10 @@ impl Generator<'_> {
         let limit = self.rng.below(max + 1).max(max / 2) as i32;
         // Exits would leak what is held.
         let may_exit = self.held == 0 && !self.locked || self.slip();
+        if may_exit && self.veiled > 0 && self.rng.chance(self.veiled) {
+            self.veiled_bound(reg, limit);
+            return self.set(reg, Kind::Scalar(Some(limit as u64)));
+        }
         let choice = if may_exit { self.rng.below(9) } else { self.rng.below(3) };
         match choice {
             0 | 1 => {
@@ -194,11 +198,12 @@ impl Generator<'_> {
     }
 
     /// Leaves the function where the comparison holds.
-    fn guard(&mut self, class: u8, op: u8, reg: u8, imm: i32) {
+    pub(super) fn guard(&mut self, class: u8, op: u8, reg: u8, imm: i32) {
         let at = self.insns.len();
         let inverse = match op {
             BPF_JGT => BPF_JLE,
             BPF_JGE => BPF_JLT,
+            BPF_JLT => BPF_JGE,
             BPF_JSLT => BPF_JSGE,
             BPF_JSGT => BPF_JSLE,
             _ => BPF_JEQ,

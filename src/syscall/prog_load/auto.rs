@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 
 use bpftwin_uapi::Errno;
 
-use crate::bcf::answers::{Answer, Answers};
+use crate::bcf::answers::{Answers, RequestAnswer};
 use crate::bcf::checker::Policy;
 use crate::bcf::prover;
-use crate::bcf::request::Request;
 use crate::kernel::settings::Diagnostics;
 use crate::verifier::bcf::{Options, Step, Suspended, Target};
 use crate::verifier::input::{CheckInput, Outcome, Stats};
@@ -207,31 +206,17 @@ impl Prover {
         }
     }
 
-    /// A proof of one of the conditions of a request. The path condition comes first: with it, the rest of the path is saved.
+    /// A proof of one of the conditions of a request.
     fn prove(&self, suspended: &Suspended, report: &mut Report) -> Option<(Target, Arc<[u32]>)> {
-        let request = match Request::parse(suspended.request()) {
-            Ok(request) => request,
-            Err(error) => {
-                report.count('U', Last::Unknown, Some(error.to_string()));
-                return None;
+        let answer = self.answers.answer(suspended.request());
+        let letter = answer.letter();
+        match answer {
+            RequestAnswer::Proved(target, proof) => {
+                report.count(letter, Last::Proved, None);
+                return Some((target, proof));
             }
-        };
-        let targets =
-            [(Target::PathUnreachable, request.path_cond, 'P'), (Target::Refine, request.refine_cond, 'R')];
-        let mut unknown = None;
-        for (target, root, letter) in targets {
-            match root.map(|root| self.answers.prove(&request.arena, root)) {
-                Some(Answer::Proved(proof)) => {
-                    report.count(letter, Last::Proved, None);
-                    return Some((target, proof));
-                }
-                Some(Answer::Unknown(reason)) => unknown = Some(reason.to_string()),
-                Some(Answer::Refuted) | None => {}
-            }
-        }
-        match unknown {
-            Some(reason) => report.count('U', Last::Unknown, Some(reason)),
-            None => report.count('N', Last::Refuted, None),
+            RequestAnswer::Refuted => report.count(letter, Last::Refuted, None),
+            RequestAnswer::Unknown(reason) => report.count(letter, Last::Unknown, Some(reason)),
         }
         None
     }

@@ -6,6 +6,7 @@ use bpftwin_uapi::Errno;
 
 use super::{Expr, Trail};
 use crate::bcf::checker::{self, Policy};
+pub use crate::bcf::request::Target;
 use crate::bcf::request::{Goal, Request};
 use crate::verbose;
 use crate::verifier::input::Outcome;
@@ -17,15 +18,6 @@ pub enum Step {
     Done(Box<Outcome>),
     /// Something is to be proved first.
     Requested(Suspended),
-}
-
-/// Which of a request's conditions a proof refutes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Target {
-    /// The refinement condition: the access is safe.
-    Refine,
-    /// The path condition: the path is not taken, and ends here.
-    PathUnreachable,
 }
 
 /// A verification that stopped at a rejection and goes on where its condition is refuted.
@@ -83,11 +75,7 @@ impl Suspended {
 
     fn check_proof(&mut self, target: Target, proof: &[u8], policy: Policy, start: Instant) -> Result<()> {
         let request = Request::parse(&self.request).map_err(|_| Errno::EINVAL)?;
-        let root = match target {
-            Target::Refine => request.refine_cond,
-            Target::PathUnreachable => request.path_cond,
-        };
-        let goal = Goal { arena: &request.arena, root: root.ok_or(Errno::EINVAL)? };
+        let goal = Goal { arena: &request.arena, root: request.cond(target).ok_or(Errno::EINVAL)? };
         let checked = checker::check_bytes(proof, Some(goal), policy);
         let env = &mut self.env;
         let Some(bcf) = &mut env.bcf else { return Err(Errno::EINVAL) };

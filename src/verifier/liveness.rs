@@ -82,8 +82,8 @@ impl FuncInstance {
         self.updated |= news;
     }
 
-    fn is_live_before(&self, insn_idx: u32, frame: usize, spi: usize) -> bool {
-        self.masks(frame, insn_idx).is_some_and(|masks| masks.live_before >> spi & 1 != 0)
+    fn live_before(&self, insn_idx: u32, frame: usize) -> u64 {
+        self.masks(frame, insn_idx).map_or(0, |masks| masks.live_before)
     }
 }
 
@@ -333,7 +333,7 @@ impl Verifier {
         Ok(())
     }
 
-    /// Prepares [`Self::bpf_stack_slot_alive`] for the state `st`.
+    /// Prepares [`Self::bpf_live_stack_slots`] for the state `st`.
     pub fn bpf_live_stack_query_init(&mut self, st: &VerifierState) {
         for frame in 0..st.frames.len() {
             self.liveness.query[frame] = self.lookup_instance(st, frame);
@@ -342,19 +342,18 @@ impl Verifier {
         self.liveness.query_insn_idx = st.insn_idx;
     }
 
-    /// Slot `spi` of frame `frameno` may be read at or after the state that was prepared.
-    pub fn bpf_stack_slot_alive(&self, frameno: usize, spi: usize) -> bool {
+    /// Slots of frame `frameno` that may be read at or after the state that was prepared, a bit each: `bpf_stack_slot_alive`.
+    pub fn bpf_live_stack_slots(&self, frameno: usize) -> u64 {
         let q = &self.liveness;
         let innermost = &q.instances[q.query[q.query_curframe] as usize];
-        if innermost.is_live_before(q.query_insn_idx, frameno, spi) {
-            return true;
-        }
-        (frameno..q.query_curframe).any(|frame| {
+        let mut slots = innermost.live_before(q.query_insn_idx, frameno);
+        for frame in frameno..q.query_curframe {
             let callsite = innermost.callchain.callsites[frame];
             // A callback may run again; after a plain call, control goes on behind it.
             let at = if self.bpf_calls_callback(callsite) { callsite } else { callsite + 1 };
-            q.instances[q.query[frame] as usize].is_live_before(at, frameno, spi)
-        })
+            slots |= q.instances[q.query[frame] as usize].live_before(at, frameno);
+        }
+        slots
     }
 }
 

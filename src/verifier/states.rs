@@ -23,6 +23,9 @@ const BPF_COMPLEXITY_LIMIT_STATES: u32 = 64;
 /// Rounds after which loops are settled by force: `MAX_BACKEDGE_ITERS`.
 const MAX_BACKEDGE_ITERS: u32 = 64;
 
+/// A slot of eight bytes of which nothing is known. Its bits tell apart `STACK_INVALID` and `STACK_MISC`, and no other two types.
+const ALL_MISC: u64 = u64::from_le_bytes([STACK_MISC; BPF_REG_SIZE]);
+
 /// How alike states must be: `enum exact_level`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExactLevel {
@@ -167,6 +170,8 @@ struct Comparison<'a> {
     idmap: &'a mut IdMap,
     insn_aux: &'a [InsnAux],
     allow_uninit_stack: bool,
+    /// Eight slot types in a word: the bits by which a type that counts differs from `STACK_INVALID`.
+    used_types: u64,
     explore_alu_limits: bool,
     exact: ExactLevel,
     features: Features,
@@ -245,7 +250,8 @@ impl Comparison<'_> {
     }
 
     fn is_stack_all_misc(&self, slot: &StackState) -> bool {
-        slot.slot_type.iter().all(|&t| t == STACK_MISC || t == STACK_INVALID && self.allow_uninit_stack)
+        let types = u64::from_le_bytes(slot.slot_type);
+        types == ALL_MISC || self.allow_uninit_stack && types & !ALL_MISC == 0
     }
 
     /// The scalar that a 64-bit load of the slot yields, where it yields one: `scalar_reg_for_stack`.
@@ -265,44 +271,36 @@ impl Comparison<'_> {
     }
 
     fn slot_safe(&mut self, old: &StackState, cur: Option<&StackState>) -> bool {
-        // The common slots: nothing was done with the old one.
         let not_exact = self.exact == ExactLevel::NotExact;
-        if not_exact && old.slot_type == [STACK_INVALID; BPF_REG_SIZE] {
+        // A byte each, zero for those that nothing relied on.
+        let used = u64::from_le_bytes(old.slot_type) & self.used_types;
+        if used == 0 && not_exact {
             return true;
         }
-        let mut i = 0;
-        while i < BPF_REG_SIZE {
-            let old_type = old.slot_type[i];
-            if !not_exact && cur.is_none_or(|cur| cur.slot_type[i] != old_type) {
-                return false;
-            }
-            if old_type == STACK_INVALID || self.allow_uninit_stack && old_type == STACK_MISC {
-                i += 1;
-                continue;
-            }
-            let Some(cur) = cur else { return false };
-            if let Some(old_reg) = self.scalar_reg_for_stack(old)
-                && let Some(cur_reg) = self.scalar_reg_for_stack(cur)
-            {
-                if !self.regsafe(old_reg, cur_reg) {
-                    return false;
-                }
-                return true;
-            }
-            let cur_type = cur.slot_type[i];
-            if old_type == STACK_MISC && cur_type == STACK_ZERO {
-                i += 1;
-                continue;
-            }
-            if old_type != cur_type {
-                return false;
-            }
-            if i == BPF_REG_SIZE - 1 && !self.slot_object_safe(old, cur) {
-                return false;
-            }
-            i += 1;
+        let Some(cur) = cur else { return false };
+        let same = old.slot_type == cur.slot_type;
+        if used == 0 {
+            return same;
         }
-        true
+        let first = used.trailing_zeros() as usize / 8;
+        if !not_exact && old.slot_type[..=first] != cur.slot_type[..=first] {
+            return false;
+        }
+        if let Some(old_reg) = self.scalar_reg_for_stack(old)
+            && let Some(cur_reg) = self.scalar_reg_for_stack(cur)
+        {
+            return self.regsafe(old_reg, cur_reg);
+        }
+        let is_used = |i: usize| used >> (8 * i) & 0xff != 0;
+        let type_safe = |i| {
+            let (old, cur) = (old.slot_type[i], cur.slot_type[i]);
+            !is_used(i) || old == cur || old == STACK_MISC && cur == STACK_ZERO
+        };
+        if !same && !(not_exact && (first..BPF_REG_SIZE).all(type_safe)) {
+            return false;
+        }
+        let last = BPF_REG_SIZE - 1;
+        !is_used(last) || old.slot_type[last] != cur.slot_type[last] || self.slot_object_safe(old, cur)
     }
 
     /// What the slot holds as a whole, its type being the same in both states.
@@ -387,6 +385,7 @@ impl Verifier {
             idmap: &mut self.idmap_scratch,
             insn_aux: &self.insn_aux,
             allow_uninit_stack: self.allow_uninit_stack,
+            used_types: if self.allow_uninit_stack { !ALL_MISC } else { u64::MAX },
             explore_alu_limits: self.explore_alu_limits,
             exact,
             features: self.features,
@@ -415,9 +414,9 @@ impl Verifier {
                     Self::mark_reg_not_init(bpf_capable, reg);
                 }
             }
-            let frameno = frame.frameno as usize;
+            let live_slots = self.bpf_live_stack_slots(frame.frameno as usize);
             for (spi, slot) in frame.stack.iter_mut().enumerate() {
-                if !self.bpf_stack_slot_alive(frameno, spi) {
+                if live_slots >> spi & 1 == 0 {
                     Self::mark_reg_not_init(bpf_capable, &mut slot.spilled_ptr);
                     slot.slot_type = [STACK_INVALID; BPF_REG_SIZE];
                 }

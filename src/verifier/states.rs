@@ -296,11 +296,11 @@ impl Comparison<'_> {
             let (old, cur) = (old.slot_type[i], cur.slot_type[i]);
             !is_used(i) || old == cur || old == STACK_MISC && cur == STACK_ZERO
         };
-        if !same && !(not_exact && (first..BPF_REG_SIZE).all(type_safe)) {
-            return false;
-        }
         let last = BPF_REG_SIZE - 1;
-        !is_used(last) || old.slot_type[last] != cur.slot_type[last] || self.slot_object_safe(old, cur)
+        (same || not_exact && (first..=last).all(type_safe))
+            && (!is_used(last)
+                || old.slot_type[last] != cur.slot_type[last]
+                || self.slot_object_safe(old, cur))
     }
 
     /// What the slot holds as a whole, its type being the same in both states.

@@ -8,6 +8,8 @@
 //! `--rejected` runs programs that stay rejected instead: a bad access of theirs is a bug, and the verifier is right.
 //! Exit status 1 if a verified program made a bad access.
 
+#[path = "../../src/libc_calls.rs"]
+mod libc_calls;
 mod load;
 
 use std::collections::BTreeMap;

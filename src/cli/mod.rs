@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use backend::{hook_bpf, hook_mmap, hook_open, host_has_bcf};
+pub use backend::{hook_bpf, hook_mmap, hook_open, host_has_bcf, with_load_taken};
 
 use crate::kernel::caps::Caps;
 use crate::kernel::settings::Settings;

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use bpftwin::bcf::client::{Client, Proofs};
 use bpftwin::bcf::prover::Limits;
+use bpftwin::exec::Stop;
 use bpftwin::kernel::config::KernelConfig;
 use clap::{Parser, ValueEnum};
 
@@ -91,6 +92,10 @@ struct Options {
     /// Verify here alone.
     #[arg(long)]
     ours_only: bool,
+    /// Verify here alone, and run what is accepted on N inputs: none may make a bad access. With `--bcf`, what proofs save as
+    /// `BPFTWIN_BCF=auto` makes them.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    run: u32,
     /// Compares one stored program and shows both logs.
     #[arg(long, value_name = "FILE")]
     replay: Vec<PathBuf>,
@@ -116,6 +121,25 @@ impl Options {
             Style::Clean
         } else {
             Style::Any
+        }
+    }
+
+    fn is_ours_only(&self) -> bool {
+        self.ours_only || self.run > 0
+    }
+
+    fn runner(&self, world: &Arc<World>, client: Option<Arc<Client>>) -> Runner {
+        Runner::new(Arc::clone(world), client, self.run)
+    }
+
+    /// What a program's answer or answers come to.
+    fn judge(&self, runner: &mut Runner, case: &Case) -> (runner::Answer, Verdict) {
+        if self.kernel_only {
+            (runner.kernel_only(case), Verdict::Equal)
+        } else if self.is_ours_only() {
+            runner.run(case)
+        } else {
+            runner.compare(case)
         }
     }
 
@@ -153,9 +177,24 @@ struct Summary {
     asking: u64,
     /// Requests by what became of them.
     requests: BTreeMap<char, u64>,
+    /// Accepted programs that were run, by how it went; all, and those that asked for proofs.
+    runs: BTreeMap<String, (u64, u64)>,
 }
 
 impl Summary {
+    fn count_run(&mut self, answer: &runner::Answer) {
+        let how = match &answer.ran {
+            None => return,
+            Some(Stop::Exit(_)) => "all runs returned".to_string(),
+            Some(Stop::BadAccess(_)) => "a run made a bad access".to_string(),
+            Some(stop) => stop.to_string(),
+        };
+        let proved = answer.conversation.as_ref().is_some_and(|conversation| !conversation.rounds.is_empty());
+        let (count, with_proofs) = self.runs.entry(how).or_default();
+        *count += 1;
+        *with_proofs += u64::from(proved);
+    }
+
     fn count_requests(&mut self, answer: &runner::Answer) {
         let Some(conversation) = &answer.conversation else { return };
         self.asking += u64::from(!conversation.rounds.is_empty());
@@ -188,7 +227,7 @@ fn main() -> ExitCode {
         }
     };
     if options.bcf.is_some()
-        && !options.ours_only
+        && !options.is_ours_only()
         && !options.print
         && let Err(reason) = bpftwin::cli::host_has_bcf()
     {
@@ -220,7 +259,7 @@ fn main() -> ExitCode {
             std::thread::Builder::new()
                 .stack_size(64 << 20)
                 .spawn_scoped(scope, move || {
-                    let mut runner = Runner::new(Arc::clone(world), client.clone());
+                    let mut runner = options.runner(world, client.clone());
                     loop {
                         let number = next.fetch_add(1, Ordering::Relaxed);
                         if number >= options.count {
@@ -296,26 +335,10 @@ fn watch(options: &Options, done: &AtomicU64, running: &[Mutex<Option<Job>>], st
 fn work(runner: &mut Runner, profiles: &Profiles, options: &Options, index: u64, summary: &Mutex<Summary>) {
     let world = Arc::clone(&runner.world);
     let case = generator::generate(&world, profiles, options.seed, index, options.style());
-    if options.ours_only {
-        let ours = runner.ours_only(&case);
-        let mut summary = lock(summary);
-        if let runner::Ours::Answer(answer) = &ours {
-            summary.count_requests(answer);
-        }
-        match ours {
-            runner::Ours::Answer(answer) if answer.errno == 0 => summary.accepted += 1,
-            runner::Ours::Answer(_) => summary.rejected += 1,
-            runner::Ours::NotEmulated(what) => *summary.not_emulated.entry(what).or_default() += 1,
-            runner::Ours::Panicked(what) => {
-                summary.buckets.entry(format!("panic: {what}")).or_default().count += 1
-            }
-        }
-        return;
-    }
-    let (kernel, verdict) =
-        if options.kernel_only { (runner.kernel_only(&case), Verdict::Equal) } else { runner.compare(&case) };
+    let (kernel, verdict) = options.judge(runner, &case);
     let mut summary = lock(summary);
     summary.count_requests(&kernel);
+    summary.count_run(&kernel);
     if kernel.errno == 0 {
         summary.accepted += 1;
         summary.processed += report::processed(&kernel);
@@ -349,18 +372,19 @@ fn finish(options: &Options, world: &Arc<World>, summary: Summary, started: Inst
     let mut buckets: Vec<_> = summary.buckets.into_iter().collect();
     buckets.sort_by_key(|(name, bucket)| (std::cmp::Reverse(bucket.count), name.clone()));
     let diverging: u64 = buckets.iter().map(|(_, bucket)| bucket.count).sum();
-    let mut runner = Runner::new(Arc::clone(world), options.client());
+    let mut runner = options.runner(world, options.client());
     for (name, bucket) in buckets.iter().take(options.show) {
         println!("== {} times: {name}", bucket.count);
         for (index, (case, divergence)) in &bucket.examples {
             let mut last = divergence.clone();
-            let small = minimize::minimize(case, &mut |candidate| match runner.compare(candidate).1 {
-                Verdict::Diverges(found) if found.bucket == *name => {
-                    last = *found;
-                    true
-                }
-                _ => false,
-            });
+            let small =
+                minimize::minimize(case, &mut |candidate| match options.judge(&mut runner, candidate).1 {
+                    Verdict::Diverges(found) if found.bucket == *name => {
+                        last = *found;
+                        true
+                    }
+                    _ => false,
+                });
             let text = format!("{}\n{}", report::comment(&report::divergence(&last)), small.store());
             let path = store(options, *index, &text);
             println!("-- program {index}, stored in {}", path.display());
@@ -401,6 +425,9 @@ fn finish(options: &Options, world: &Arc<World>, summary: Summary, started: Inst
             answers.collect::<Vec<_>>().join(", ")
         );
     }
+    for (how, (count, proved)) in &summary.runs {
+        println!("{count:6} accepted ({proved} with proofs) and run: {how}");
+    }
     for (what, count) in &summary.not_emulated {
         println!("{count:6} not emulated: {what}");
     }
@@ -417,7 +444,7 @@ fn store(options: &Options, index: u64, text: &str) -> PathBuf {
 }
 
 fn replay(options: &Options, world: &Arc<World>) -> ExitCode {
-    let mut runner = Runner::new(Arc::clone(world), options.client());
+    let mut runner = options.runner(world, options.client());
     let mut status = ExitCode::SUCCESS;
     for path in &options.replay {
         let case = match std::fs::read_to_string(path) {
@@ -431,7 +458,7 @@ fn replay(options: &Options, world: &Arc<World>) -> ExitCode {
             eprintln!("diff-fuzz: {}: not a stored program", path.display());
             return ExitCode::from(2);
         };
-        let (kernel, verdict) = runner.compare(&case);
+        let (kernel, verdict) = options.judge(&mut runner, &case);
         println!("{}: kernel: errno {}", path.display(), kernel.errno);
         match verdict {
             Verdict::Equal => println!("equal"),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bpftwin::bcf::checker::Policy;
 use bpftwin::bcf::client::{Client, Load, Reply};
 use bpftwin::bcf::request::Target;
+use bpftwin::exec::{Program, Search, Stop};
 use bpftwin::kernel::config::KernelConfig;
 use bpftwin::syscall::prog_load::{Loader, prepare};
 use bpftwin::verifier::bcf::{Options, Step, Suspended};
@@ -18,9 +19,12 @@ use bpftwin_uapi::attr::ProgLoad;
 use crate::kernel::World;
 use crate::runner::{Answer, Ours};
 
+/// Instructions of a run at most.
+const RUN_LIMIT: u64 = 20_000;
+
 /// A load that goes on with proofs.
-#[derive(Default)]
 struct Steps {
+    policy: Policy,
     input: Option<CheckInput>,
     suspended: Option<Suspended>,
     outcome: Option<Box<Outcome>>,
@@ -55,17 +59,19 @@ impl Load for Steps {
         let Some(suspended) = self.suspended.take() else {
             return Reply { result: Err(Errno::EINVAL), request: None };
         };
-        self.go_on(suspended.resume(target, bytemuck::cast_slice(proof), Policy::Reference))
+        self.go_on(suspended.resume(target, bytemuck::cast_slice(proof), self.policy))
     }
 }
 
-/// Verifies a load here.
+/// Verifies a load here. An accepted program is run on `runs` inputs; if these are any, a client's conditions and checker are those of
+/// `BPFTWIN_BCF=auto`.
 pub fn verify(
     attr: ProgLoad,
     objects: Arc<dyn Objects>,
     world: &World,
     config: &Arc<KernelConfig>,
     client: Option<&Client>,
+    runs: u32,
 ) -> Ours {
     let loader = Loader {
         cap_bpf: true,
@@ -93,15 +99,16 @@ pub fn verify(
         objects,
         btf_vmlinux: world.vmlinux.clone(),
         log_sink: (attr.log_buf != 0).then(|| Box::new(sink.clone()) as Box<dyn LogSink>),
-        bcf: client.map(|_| Options::default()),
+        bcf: client.map(|_| Options { auto: runs > 0, ..Options::default() }),
     };
     let Some(client) = client else {
-        return answer(bpf_check(input), &sink);
+        return answer(bpf_check(input), &sink, runs);
     };
-    let mut steps = Steps { input: Some(input), ..Steps::default() };
+    let policy = if runs > 0 { Policy::Strict } else { Policy::Reference };
+    let mut steps = Steps { input: Some(input), suspended: None, outcome: None, policy };
     let conversation = client.run(&mut steps);
     let mut ours = match steps.outcome {
-        Some(outcome) => answer(*outcome, &sink),
+        Some(outcome) => answer(*outcome, &sink, runs),
         None => Ours::Answer(Answer { log: sink.text(), ..Answer::refused(conversation.errno()) }),
     };
     if let Ours::Answer(answer) = &mut ours {
@@ -110,13 +117,30 @@ pub fn verify(
     ours
 }
 
-fn answer(outcome: Outcome, sink: &VecSink) -> Ours {
+fn answer(outcome: Outcome, sink: &VecSink, runs: u32) -> Ours {
+    let ran = if outcome.result.is_ok() { run(&outcome, runs) } else { None };
     if let Some(what) = outcome.not_emulated {
         return Ours::NotEmulated(what);
     }
     Ours::Answer(Answer {
+        ran,
         log: sink.text(),
         log_true_size: outcome.log_true_size.filter(|&size| size != 0),
         ..Answer::refused(outcome.result.err().map_or(0, |errno| errno.0))
     })
+}
+
+/// Runs an accepted program. Gives the first run that did not return by itself, a bad access before any other.
+fn run(outcome: &Outcome, runs: u32) -> Option<Stop> {
+    let program = Program::new(outcome);
+    let mut search = Search::new(&program, 1);
+    let mut worst = None;
+    for _ in 0..runs {
+        match search.run(RUN_LIMIT).0 {
+            bad @ Stop::BadAccess(_) => return Some(bad),
+            stop @ (Stop::Limit | Stop::Unsupported(_)) => worst = Some(stop),
+            stop => worst = worst.or(Some(stop)),
+        }
+    }
+    worst
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bpftwin::bcf;
 use bpftwin::bcf::client::{Calls, Client, Conversation};
 use bpftwin::btf::Btf;
+use bpftwin::exec::Stop;
 use bpftwin::kernel::config::KernelConfig;
 use bpftwin::verifier::prog::{Objects, TargetProg, VerifierMap};
 use bpftwin_uapi::attr::*;
@@ -36,12 +37,14 @@ pub struct Answer {
     pub log_true_size: Option<u32>,
     /// What was asked for, where a client of BCF answers.
     pub conversation: Option<Conversation>,
+    /// How it went when the accepted program was run.
+    pub ran: Option<Stop>,
 }
 
 impl Answer {
     /// One without a log.
     pub fn refused(errno: i32) -> Answer {
-        Answer { errno, log: String::new(), log_true_size: None, conversation: None }
+        Answer { errno, log: String::new(), log_true_size: None, conversation: None, ran: None }
     }
 }
 
@@ -62,6 +65,24 @@ pub struct Divergence {
     pub context: Vec<String>,
     pub ours: String,
     pub kernel: String,
+}
+
+impl Divergence {
+    fn panic(message: String, kernel_errno: i32) -> Divergence {
+        Divergence { kernel_errno, ours_errno: -1, ..Divergence::alone("panic", message) }
+    }
+
+    /// One that no kernel has a part in.
+    fn alone(kind: &str, ours: String) -> Divergence {
+        Divergence {
+            bucket: format!("{kind}: {}", without_numbers(&ours)),
+            ours_errno: 0,
+            kernel_errno: 0,
+            context: Vec::new(),
+            ours,
+            kernel: String::new(),
+        }
+    }
 }
 
 /// Result of a comparison.
@@ -131,12 +152,14 @@ pub struct Runner {
     log: Vec<u8>,
     /// Loads programs with proofs.
     client: Option<Arc<Client>>,
+    /// Inputs that programs accepted here are run on.
+    runs: u32,
 }
 
 impl Runner {
-    pub fn new(world: Arc<World>, client: Option<Arc<Client>>) -> Self {
+    pub fn new(world: Arc<World>, client: Option<Arc<Client>>, runs: u32) -> Self {
         let config = Arc::new(KernelConfig::of_host().unwrap_or_default());
-        Runner { world, give_up: Arc::default(), config, log: Vec::new(), client }
+        Runner { world, give_up: Arc::default(), config, log: Vec::new(), client, runs }
     }
 
     /// Both answers, compared.
@@ -151,14 +174,7 @@ impl Runner {
         self.log = load.log;
         let verdict = match ours {
             Ours::NotEmulated(what) => Verdict::NotEmulated(what),
-            Ours::Panicked(message) => Verdict::Diverges(Box::new(Divergence {
-                bucket: format!("panic: {}", without_numbers(&message)),
-                ours_errno: -1,
-                kernel_errno: kernel.errno,
-                context: Vec::new(),
-                ours: message,
-                kernel: String::new(),
-            })),
+            Ours::Panicked(message) => Verdict::Diverges(Box::new(Divergence::panic(message, kernel.errno))),
             Ours::Answer(ours) => match difference(&ours, &kernel) {
                 None => Verdict::Equal,
                 Some(divergence) => Verdict::Diverges(Box::new(divergence)),
@@ -174,6 +190,25 @@ impl Runner {
         self.give_up.store(false, Ordering::Relaxed);
         self.log = load.log;
         answer
+    }
+
+    /// Our answer alone, and how it went when the program was run, if it was accepted.
+    pub fn run(&mut self, case: &Case) -> (Answer, Verdict) {
+        match self.ours_only(case) {
+            Ours::NotEmulated(what) => (Answer::refused(0), Verdict::NotEmulated(what)),
+            Ours::Panicked(message) => {
+                (Answer::refused(0), Verdict::Diverges(Box::new(Divergence::panic(message, 0))))
+            }
+            Ours::Answer(answer) => {
+                let verdict = match &answer.ran {
+                    Some(bad @ Stop::BadAccess(_)) => {
+                        Verdict::Diverges(Box::new(Divergence::alone("accepted, but", bad.to_string())))
+                    }
+                    _ => Verdict::Equal,
+                };
+                (answer, verdict)
+            }
+        }
     }
 
     /// Our answer alone.
@@ -288,7 +323,7 @@ impl Runner {
             load.log[0] = 0;
         }
         let log_true_size = (attr.log_true_size != 0).then_some(attr.log_true_size);
-        Answer { errno, log, log_true_size, conversation }
+        Answer { errno, log, log_true_size, conversation, ran: None }
     }
 
     /// Loads into the live kernel: the attributes as they are left, the result, and what was asked for.
@@ -311,10 +346,12 @@ impl Runner {
         }
         let objects: Arc<dyn Objects> =
             Arc::new(CaseObjects { maps, btf_fd: self.world.btf_fd.0, btf: Arc::clone(&self.world.btf) });
-        let (attr, world, config, client) = (load.attr, &self.world, &self.config, self.client.as_deref());
+        let (attr, world, config) = (load.attr, &self.world, &self.config);
+        let (client, runs) = (self.client.as_deref(), self.runs);
         VERIFYING.set(true);
-        let answer =
-            catch_unwind(AssertUnwindSafe(|| crate::ours::verify(attr, objects, world, config, client)));
+        let answer = catch_unwind(AssertUnwindSafe(|| {
+            crate::ours::verify(attr, objects, world, config, client, runs)
+        }));
         VERIFYING.set(false);
         answer.unwrap_or_else(|panic| {
             let message = panic

@@ -58,7 +58,7 @@ fn expected(case: &Path) -> String {
 
 #[test]
 fn answers_are_the_kernels() {
-    let mut runner = Runner::new(Arc::new(World::offline().unwrap()), None);
+    let mut runner = Runner::new(Arc::new(World::offline().unwrap()), None, 0);
     for (path, case) in cases() {
         let answer = match runner.ours_only(&case) {
             Ours::Answer(answer) => text(&answer),
@@ -79,7 +79,7 @@ fn expected_answers_are_the_live_kernels() {
             return;
         }
     };
-    let mut runner = Runner::new(Arc::new(world), None);
+    let mut runner = Runner::new(Arc::new(world), None, 0);
     for (path, case) in cases() {
         let answer = text(&runner.kernel_only(&case));
         if std::env::var_os("UPDATE_EXPECTED").is_some() {

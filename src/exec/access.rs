@@ -68,15 +68,10 @@ impl Machine<'_> {
     }
 
     /// An access of an instruction's own.
-    fn direct(&self, reg: u8, insn: Insn, write: bool) -> Exec<Access> {
-        Ok(Access {
-            pointer: self.reg(reg)?,
-            reg,
-            off: insn.off.into(),
-            size: insn.size_bytes() as u64,
-            write,
-            arg: None,
-        })
+    fn direct(&mut self, reg: u8, insn: Insn, write: bool) -> Exec<Access> {
+        let pointer = self.reg(reg)?;
+        self.note(pointer);
+        Ok(Access { pointer, reg, off: insn.off.into(), size: insn.size_bytes() as u64, write, arg: None })
     }
 
     pub(super) fn load_insn(&mut self, insn: Insn) -> Exec<()> {
@@ -218,12 +213,13 @@ impl Machine<'_> {
         constant
     }
 
-    /// Reads as many bytes as asked for.
+    /// Reads a key: as many bytes as asked for.
     pub(super) fn read_bytes(&mut self, id: RegionId, off: i64, len: u32) -> Exec<Vec<u8>> {
         let mut bytes = Vec::with_capacity(len as usize);
         while bytes.len() < len as usize {
             let size = (len as usize - bytes.len()).min(8);
             let value = self.read_memory(id, off.wrapping_add(bytes.len() as i64), size as u8)?;
+            self.note(value);
             bytes.extend_from_slice(&value.bits.to_le_bytes()[..size]);
         }
         Ok(bytes)
@@ -232,11 +228,13 @@ impl Machine<'_> {
     pub(super) fn store_insn(&mut self, insn: Insn) -> Exec<()> {
         match (insn.class(), insn.mode()) {
             (BPF_ST, BPF_MEM) => {
-                self.store(self.direct(insn.dst_reg(), insn, true)?, Value::scalar(insn.imm as i64 as u64))
+                let access = self.direct(insn.dst_reg(), insn, true)?;
+                self.store(access, Value::scalar(insn.imm as i64 as u64))
             }
             (BPF_STX, BPF_MEM) => {
                 let value = self.reg(insn.src_reg())?;
-                self.store(self.direct(insn.dst_reg(), insn, true)?, value)
+                let access = self.direct(insn.dst_reg(), insn, true)?;
+                self.store(access, value)
             }
             (BPF_STX, BPF_ATOMIC) => self.atomic(insn),
             _ => self.unknown_opcode(insn),
@@ -257,12 +255,14 @@ impl Machine<'_> {
     fn atomic(&mut self, insn: Insn) -> Exec<()> {
         match insn.imm {
             BPF_LOAD_ACQ => {
-                let value = self.load(self.direct(insn.src_reg(), insn, false)?, false)?;
+                let access = self.direct(insn.src_reg(), insn, false)?;
+                let value = self.load(access, false)?;
                 return self.set(insn.dst_reg(), value);
             }
             BPF_STORE_REL => {
                 let value = self.reg(insn.src_reg())?;
-                return self.store(self.direct(insn.dst_reg(), insn, true)?, value);
+                let access = self.direct(insn.dst_reg(), insn, true)?;
+                return self.store(access, value);
             }
             _ => {}
         }
@@ -354,7 +354,8 @@ impl Machine<'_> {
         if !linear {
             // Behind the linear data there may be more, and negative offsets are those of fields beside the packet.
             let origin = Origin::Choice { insn: self.pc, nth: self.nth() };
-            if self.ask(origin, Range::CHOICE).bits != 0 {
+            let fails = self.ask(origin, Range::CHOICE);
+            if !self.decide(fails, 0) {
                 self.set(BPF_REG_0, Value::scalar(0))?;
                 return self.exit();
             }

@@ -37,9 +37,9 @@ struct Pending {
     callback: u32,
     /// Callbacks made, and to make.
     made: u64,
-    total: u64,
+    total: Value,
     /// What the last callback returned.
-    returned: u64,
+    returned: Value,
 }
 
 fn errno(errno: Errno) -> Value {
@@ -103,7 +103,7 @@ impl Machine<'_> {
             return Ok(());
         }
         if let Some(pending) = self.frames.last_mut().and_then(|caller| caller.pending.as_mut()) {
-            pending.returned = returned.map_or(0, |value| value.bits);
+            pending.returned = returned.unwrap_or_default();
             let args = pending.args;
             self.regs[BPF_REG_1 as usize..=BPF_REG_5 as usize].copy_from_slice(&args);
         }
@@ -121,9 +121,9 @@ impl Machine<'_> {
                 Err(result) => return self.finish_callbacks(result),
             },
         };
-        if pending.returned != 0 || pending.made == pending.total {
+        if !self.decide(pending.returned, 0) || self.decide(pending.total, pending.made) {
             let result = match helper {
-                HelperId::FindVma => Value::scalar(pending.returned),
+                HelperId::FindVma => pending.returned,
                 _ => Value::scalar(pending.made),
             };
             return self.finish_callbacks(result);
@@ -159,8 +159,9 @@ impl Machine<'_> {
         }
         let total = match helper {
             HelperId::Loop => {
-                let count = u64::from(self.reg(BPF_REG_1)?.bits as u32);
-                if count > BPF_MAX_LOOPS {
+                let count = self.reg(BPF_REG_1)?;
+                let count = self.terms.with(BPF_AND, count, u32::MAX.into());
+                if count.bits > BPF_MAX_LOOPS {
                     return Ok(Err(errno(Errno::E2BIG)));
                 }
                 count
@@ -168,22 +169,31 @@ impl Machine<'_> {
             HelperId::ForEachMapElem => {
                 let (_, map) = self.map_arg(BPF_REG_1)?;
                 match map.map_type {
-                    MapType::Array | MapType::PercpuArray => map.max_entries.into(),
+                    MapType::Array | MapType::PercpuArray => Value::scalar(map.max_entries.into()),
                     _ => {
                         let most = MAX_ELEMENTS.min(map.max_entries.into());
-                        self.ask(choice, Range::new(0, most)).bits
+                        self.ask(choice, Range::new(0, most))
                     }
                 }
             }
             HelperId::FindVma => {
-                if self.ask(choice, Range::CHOICE).bits == 0 {
+                let found = self.ask(choice, Range::CHOICE);
+                if self.decide(found, 0) {
                     return Ok(Err(errno(Errno::ENOENT)));
                 }
-                1
+                found
             }
             _ => return self.unsupported(format!("helper {}", helper.name())),
         };
-        Ok(Ok(Pending { insn: self.pc, helper, args, callback: start, made: 0, total, returned: 0 }))
+        Ok(Ok(Pending {
+            insn: self.pc,
+            helper,
+            args,
+            callback: start,
+            made: 0,
+            total,
+            returned: Value::default(),
+        }))
     }
 
     fn callback_args(&mut self, pending: &Pending) -> Exec<[Option<Value>; 5]> {

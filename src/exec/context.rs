@@ -1,6 +1,6 @@
 //! What loads from the context yield: numbers, the packet, sockets and other objects.
 
-use bpftwin_uapi::insn::BPF_ADD;
+use bpftwin_uapi::insn::{BPF_ADD, BPF_AND, BPF_SUB};
 
 use super::inputs::{Origin, Range};
 use super::machine::{Exec, Machine};
@@ -14,14 +14,14 @@ const META_SIZES: Range = Range::new(0, 255);
 /// Accesses to buffers go at most this far.
 const BUFFER_SIZE: i64 = 1 << 30;
 
-/// Bytes that a program sees of a socket of this type.
-fn socket_size(reg_type: RegType) -> Option<i64> {
-    Some(i64::from(match reg_type.base() {
-        RegType::PTR_TO_SOCKET | RegType::PTR_TO_SOCK_COMMON => bpf_sock::SIZE,
-        RegType::PTR_TO_TCP_SOCK => bpf_tcp_sock::SIZE,
-        RegType::PTR_TO_XDP_SOCK => bpf_xdp_sock::SIZE,
+/// What a program sees of a socket of this type: the structure, and its bytes.
+fn socket_layout(reg_type: RegType) -> Option<(&'static str, i32)> {
+    Some(match reg_type.base() {
+        RegType::PTR_TO_SOCKET | RegType::PTR_TO_SOCK_COMMON => ("bpf_sock", bpf_sock::SIZE),
+        RegType::PTR_TO_TCP_SOCK => ("bpf_tcp_sock", bpf_tcp_sock::SIZE),
+        RegType::PTR_TO_XDP_SOCK => ("bpf_xdp_sock", bpf_xdp_sock::SIZE),
         _ => return None,
-    }))
+    })
 }
 
 impl Machine<'_> {
@@ -41,8 +41,7 @@ impl Machine<'_> {
             }
             RegType::PTR_TO_PACKET_META => {
                 let packet = self.packet()?;
-                let start = self.meta_start(packet);
-                return Ok(self.pointer_to(packet, start));
+                return Ok(self.meta_start(packet));
             }
             _ => {}
         }
@@ -78,11 +77,11 @@ impl Machine<'_> {
 
     /// A socket of this type, which is not null.
     pub(super) fn socket(&mut self, reg_type: RegType) -> Exec<Value> {
-        let Some(size) = socket_size(reg_type) else {
+        let Some((name, size)) = socket_layout(reg_type) else {
             return self.unsupported(format!("pointers of type {:#x}", reg_type.0));
         };
-        let kind = RegionKind::Socket { insn: self.pc, nth: self.nth() };
-        let socket = self.new_region(kind, 0, size)?;
+        let kind = RegionKind::Socket { insn: self.pc, nth: self.nth(), name };
+        let socket = self.new_region(kind, 0, size.into())?;
         self.region_mut(socket).writable = false;
         Ok(self.pointer_to(socket, 0))
     }
@@ -101,13 +100,17 @@ impl Machine<'_> {
     }
 
     /// Where the metadata in front of the packet begins.
-    fn meta_start(&mut self, packet: RegionId) -> i64 {
+    fn meta_start(&mut self, packet: RegionId) -> Value {
         if let Some(start) = self.meta_start {
             return start;
         }
-        let size = self.ask(Origin::MetaSize { packet: self.packets_before }, META_SIZES).bits & !3;
-        let start = -(size as i64);
-        self.region_mut(packet).start = start;
+        let size = self.ask(Origin::MetaSize { packet: self.packets_before }, META_SIZES);
+        let size = self.terms.with(BPF_AND, size, !3);
+        let data = Value { region: None, ..self.pointer_to(packet, 0) };
+        let term = self.terms.alu(BPF_SUB, 0, true, data, size);
+        let off = -(size.bits as i64);
+        self.region_mut(packet).start = off;
+        let start = Value { term, ..self.pointer_to(packet, off) };
         self.meta_start = Some(start);
         start
     }

@@ -10,12 +10,26 @@ use super::machine::{Exec, Machine};
 use super::memory::{Fill, KERNEL, RegionId, RegionKind, Value};
 use super::program::Helper;
 use super::stop::{Stop, Wrong};
-use crate::helpers::{bpf_helper_changes_pkt_data, is_sync_callback_calling_function};
+use crate::helpers::{bpf_helper_changes_pkt_data, is_ptr_cast_function, is_sync_callback_calling_function};
 use crate::verifier::BPF_MAX_VAR_SIZ;
 use crate::verifier::access::AccessType;
 use crate::verifier::reg_type::{ArgType, RegType, RetType, flag};
 
 const MAX_ERRNO: i64 = 4095;
+
+/// Helpers whose size argument is an `u64` or `size_t`. The others take an `u32`: the upper half of the register does not reach them.
+const SIZES_OF_64_BITS: [HelperId; 10] = [
+    HelperId::PerfEventOutput,
+    HelperId::RingbufOutput,
+    HelperId::SkbOutput,
+    HelperId::XdpOutput,
+    HelperId::Strtol,
+    HelperId::Strtoul,
+    HelperId::SysctlGetName,
+    HelperId::SysctlGetCurrentValue,
+    HelperId::SysctlGetNewValue,
+    HelperId::SysctlSetNewValue,
+];
 
 /// What a call has to do with memory.
 #[derive(Default)]
@@ -53,7 +67,12 @@ impl Machine<'_> {
             self.update(*number, map, &key, value)?;
         }
         if let Some(released) = args.released.filter(|&id| id != KERNEL) {
-            self.region_mut(released).live = false;
+            let root = self.region(released).parent.unwrap_or(released);
+            self.region_mut(root).live = false;
+            self.regions
+                .iter_mut()
+                .filter(|region| region.parent == Some(root))
+                .for_each(|view| view.live = false);
         }
         if bpf_helper_changes_pkt_data(helper.id) {
             self.packet_changed();
@@ -139,7 +158,12 @@ impl Machine<'_> {
             return Ok(());
         };
         let reg = BPF_REG_1 + i as u8;
-        let size = self.reg(reg)?.bits;
+        let mut size = self.reg(reg)?;
+        self.note(size);
+        if !SIZES_OF_64_BITS.contains(&helper.id) {
+            size.bits = size.bits as u32 as u64;
+        }
+        let size = size.bits;
         let zero_allowed = arg_type.base() == ArgType::ARG_CONST_SIZE_OR_ZERO;
         let write = mem_type.has(flag::MEM_WRITE);
         let pointer = self.reg(reg - 1)?;
@@ -163,6 +187,7 @@ impl Machine<'_> {
     /// The helper accesses `size` bytes behind register `reg`.
     fn check_mem_arg(&mut self, reg: u8, size: u64, write: bool) -> Exec<(RegionId, i64)> {
         let access = Access { pointer: self.reg(reg)?, reg, off: 0, size, write, arg: Some(reg) };
+        self.note(access.pointer);
         let (id, off) = self.check_access(access)?;
         match self.region(id).kind {
             RegionKind::Context if size != 0 => {
@@ -234,14 +259,21 @@ impl Machine<'_> {
             RetType::RET_PTR_TO_BTF_ID | RetType::RET_PTR_TO_MEM_OR_BTF_ID => self.kernel_object(),
             _ => return self.unsupported(format!("what helper {} returns", helper.id.name())),
         };
+        if is_ptr_cast_function(helper.id)
+            && let (Some(of), Some(view)) = (self.reg(BPF_REG_1)?.region, pointer.region)
+            && of != KERNEL
+            && view != KERNEL
+        {
+            self.region_mut(view).parent = Some(self.region(of).parent.unwrap_or(of));
+        }
         Ok(Some(Value { term: choice.term, ..pointer }))
     }
 
     /// A tail call leaves the program, or fails and goes on. The program that follows returns to where this function would.
     fn tail_call(&mut self) -> Exec<()> {
         let choice = Origin::Choice { insn: self.pc, nth: self.nth() };
-        let leaves = self.ask(choice, Range::CHOICE).bits != 0;
-        if !leaves {
+        let leaves = self.ask(choice, Range::CHOICE);
+        if self.decide(leaves, 0) {
             self.clobber_caller_saved();
             let origin = Origin::Return { insn: self.pc, nth: self.nth() };
             self.regs[BPF_REG_0 as usize] = Some(self.ask(origin, Range::FULL));

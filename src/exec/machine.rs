@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bpftwin_uapi::Insn;
 use bpftwin_uapi::insn::*;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::alu;
 use super::calls::Frame;
@@ -13,7 +13,7 @@ use super::maps::Elements;
 use super::memory::{KERNEL, Region, RegionId, RegionKind, Value};
 use super::program::Program;
 use super::stop::{BadAccess, Stop, Wrong};
-use super::terms::{Change, Terms};
+use super::terms::{Change, TermId, Terms};
 use crate::verifier::prog::VerifierMap;
 
 pub(super) type Exec<T> = Result<T, Stop>;
@@ -32,6 +32,8 @@ pub const NOT_TAKEN: u8 = 2;
 
 #[derive(Clone, Copy)]
 struct Comparison {
+    op: u8,
+    is_jmp32: bool,
     left: Value,
     right: Value,
     taken: bool,
@@ -49,6 +51,8 @@ pub struct Machine<'p> {
     branches: Vec<u8>,
     /// The last comparison of each jump that depends on inputs.
     comparisons: FxHashMap<u32, Comparison>,
+    /// What [`deciding`](Self::deciding) is about.
+    deciding: FxHashSet<TermId>,
     stop: Option<Stop>,
     pub(super) regions: Vec<Region>,
     answers: u32,
@@ -60,8 +64,8 @@ pub struct Machine<'p> {
     /// The packet as it is now, once the program has asked for it.
     pub(super) packet: Option<RegionId>,
     pub(super) packet_size: Value,
-    /// Offset of the packet's metadata, once the program has asked for it.
-    pub(super) meta_start: Option<i64>,
+    /// Where the packet's metadata begins, once the program has asked for it.
+    pub(super) meta_start: Option<Value>,
     pub(super) packets_before: u32,
     /// The program's maps, and behind them those found in maps of maps.
     pub(super) maps: Vec<Arc<VerifierMap>>,
@@ -82,6 +86,7 @@ impl<'p> Machine<'p> {
             executions: vec![0; program.insns.len()],
             branches: vec![0; program.insns.len()],
             comparisons: FxHashMap::default(),
+            deciding: FxHashSet::default(),
             stop: None,
             regions: vec![Region::new(RegionKind::Kernel, 0, i64::MIN, i64::MAX)],
             answers: 0,
@@ -144,7 +149,7 @@ impl<'p> Machine<'p> {
 
     /// Numbers of the answers that a value depends on, in order: the first question of the run is number 0.
     pub fn answers_of(&self, value: Value) -> Vec<u32> {
-        value.term.map_or_else(Vec::new, |term| self.terms.answers_of(term))
+        self.terms.answers_of(value.term)
     }
 
     /// Answers that would give the value these bits, as far as can be told.
@@ -156,19 +161,8 @@ impl<'p> Machine<'p> {
     pub fn flips(&self) -> Vec<(u32, Change)> {
         let mut flips = Vec::new();
         for (&jump, comparison) in &self.comparisons {
-            let Some(insn) = self.program.insns.get(jump as usize) else { continue };
-            let Comparison { left, right, taken } = *comparison;
-            let (op, is_jmp32) = (insn.op(), insn.class() == BPF_JMP32);
-            let goes = |left, right| alu::compare(op, is_jmp32, left, right);
-            for near in [0, 1, u64::MAX] {
-                let (new_left, new_right) = (right.bits.wrapping_add(near), left.bits.wrapping_add(near));
-                if let Some(term) = left.term.filter(|_| goes(new_left, right.bits) == Some(!taken)) {
-                    flips.push((jump, self.terms.solve(term, new_left)));
-                }
-                if let Some(term) = right.term.filter(|_| goes(left.bits, new_right) == Some(!taken)) {
-                    flips.push((jump, self.terms.solve(term, new_right)));
-                }
-            }
+            let Comparison { op, left, right, taken, .. } = *comparison;
+            self.nearest(comparison, !taken, |change| flips.push((jump, change)));
             if op == BPF_JSET
                 && let Some(term) = left.term
             {
@@ -177,6 +171,63 @@ impl<'p> Machine<'p> {
             }
         }
         flips
+    }
+
+    /// Changes of answers with which a comparison comes out as it did, but only just.
+    pub fn edges(&self) -> Vec<Change> {
+        let mut edges = Vec::new();
+        for comparison in self.comparisons.values() {
+            self.nearest(comparison, comparison.taken, |change| edges.push(change));
+        }
+        edges
+    }
+
+    /// Changes with which one side comes next to the other one, so that the comparison comes out as `outcome`.
+    fn nearest(&self, comparison: &Comparison, outcome: bool, mut change: impl FnMut(Change)) {
+        let Comparison { op, is_jmp32, left, right, .. } = *comparison;
+        let goes = |left, right| alu::compare(op, is_jmp32, left, right) == Some(outcome);
+        for near in [0, 1, u64::MAX] {
+            let (new_left, new_right) = (right.bits.wrapping_add(near), left.bits.wrapping_add(near));
+            if let Some(term) = left.term.filter(|_| goes(new_left, right.bits)) {
+                change(self.terms.solve(term, new_left));
+            }
+            if let Some(term) = right.term.filter(|_| goes(left.bits, new_right)) {
+                change(self.terms.solve(term, new_right));
+            }
+        }
+    }
+
+    /// Whether a value is what the present instruction, which is no comparison, makes its way dependent on.
+    pub(super) fn decide(&mut self, left: Value, constant: u64) -> bool {
+        let taken = left.bits == constant;
+        self.compared(Comparison {
+            op: BPF_JEQ,
+            is_jmp32: false,
+            left,
+            right: Value::scalar(constant),
+            taken,
+        });
+        taken
+    }
+
+    fn compared(&mut self, comparison: Comparison) {
+        let Comparison { left, right, .. } = comparison;
+        if left.term.is_some() || right.term.is_some() {
+            self.comparisons.insert(self.pc, comparison);
+            self.note(left);
+            self.note(right);
+        }
+    }
+
+    /// Numbers of the answers that the way of this run depends on, in order: those that are compared, or make an address, the
+    /// size of an access, or the key of an element.
+    pub fn deciding(&self) -> Vec<u32> {
+        self.terms.answers_of(self.deciding.iter().copied())
+    }
+
+    /// The way of the run depends on `value`.
+    pub(super) fn note(&mut self, value: Value) {
+        self.deciding.extend(value.term);
     }
 
     /// How the run ended, once it has.
@@ -360,8 +411,9 @@ impl<'p> Machine<'p> {
             }
             BPF_JCOND => {
                 let origin = Origin::Choice { insn: self.pc, nth: self.nth() };
-                let leaves = self.ask(origin, Range::CHOICE).bits != 0;
-                return self.go(if leaves { insn.off.into() } else { 0 });
+                let choice = self.ask(origin, Range::CHOICE);
+                let stays = self.decide(choice, 0);
+                return self.go(if stays { 0 } else { insn.off.into() });
             }
             _ => {}
         }
@@ -370,9 +422,7 @@ impl<'p> Machine<'p> {
         let Some(taken) = alu::compare(insn.op(), is_jmp32, left.bits, right.bits) else {
             return self.unknown_opcode(insn);
         };
-        if left.term.is_some() || right.term.is_some() {
-            self.comparisons.insert(self.pc, Comparison { left, right, taken });
-        }
+        self.compared(Comparison { op: insn.op(), is_jmp32, left, right, taken });
         if let Some(branches) = self.branches.get_mut(self.pc as usize) {
             *branches |= if taken { TAKEN } else { NOT_TAKEN };
         }

@@ -46,6 +46,8 @@ pub enum RegionKind {
     Socket {
         insn: u32,
         nth: u32,
+        /// The structure that programs see.
+        name: &'static str,
     },
     FlowKeys,
     /// A buffer of the context, whose size is compared with the program's needs when it is attached.
@@ -158,6 +160,8 @@ pub(super) struct Region {
     pub writable: bool,
     /// Cleared when the memory is given back, or the frame is left.
     pub live: bool,
+    /// What it is given back with: the socket that it is another view of.
+    pub parent: Option<RegionId>,
     /// Map that it is, or is a value or key of.
     pub map: Option<Arc<VerifierMap>>,
     chunks: FxHashMap<i64, Chunk>,
@@ -182,6 +186,7 @@ impl Region {
             end,
             writable: true,
             live: true,
+            parent: None,
             map: None,
             chunks: FxHashMap::default(),
             fills: Vec::new(),

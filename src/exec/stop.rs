@@ -57,31 +57,49 @@ pub struct BadAccess {
     pub size: u64,
 }
 
+impl BadAccess {
+    /// The access as a sentence, with names for the helper that makes it (for accesses through arguments) and for its region.
+    pub fn words(&self, helper: &str, region: &str) -> String {
+        let BadAccess { insn, off, reg, .. } = *self;
+        if self.wrong == Wrong::Uninitialised {
+            return format!("instruction {insn} reads R{reg}, to which nothing was written");
+        }
+        let who = match self.arg {
+            Some(arg) => format!("{helper} at instruction {insn}, through its argument {arg},"),
+            None => format!("instruction {insn}"),
+        };
+        let what = match (self.size, self.arg) {
+            // A pointer that is not followed.
+            (0, Some(_)) if self.wrong == Wrong::NotAPointer => "the memory".to_owned(),
+            (1, _) => "1 byte".to_owned(),
+            (size, _) if size >> 31 != 0 && size >> 32 == 0 => format!("{size} ({}) bytes", size as i32),
+            (size, _) => format!("{} bytes", size as i64),
+        };
+        let place = match self.region {
+            None => format!("at address {off:#x}"),
+            // Offsets are addresses.
+            Some(RegionKind::Kernel) => format!("of {region}"),
+            Some(_) => format!("at offset {off} of {region}"),
+        };
+        let (start, end) = self.bounds;
+        let why = match self.wrong {
+            Wrong::OutOfBounds if start == 0 => format!("which has {end} bytes"),
+            Wrong::OutOfBounds => format!("which has offsets {start} to {}", end.saturating_sub(1)),
+            Wrong::Stale => "which is no longer there".to_owned(),
+            Wrong::NotAPointer => "which is no memory".to_owned(),
+            Wrong::ReadOnly => "which is read-only".to_owned(),
+            Wrong::NotAllowed => "which is not allowed".to_owned(),
+            Wrong::BadSize => "which is no valid size".to_owned(),
+            Wrong::Uninitialised => String::new(),
+        };
+        format!("{who} {} {what} {place}, {why}", if self.write { "writes" } else { "reads" })
+    }
+}
+
 impl fmt::Display for BadAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BadAccess { insn, off, size, reg, .. } = self;
-        let verb = if self.write { "write" } else { "read" };
-        write!(f, "instruction {insn}: ")?;
-        if self.wrong == Wrong::Uninitialised {
-            return write!(f, "R{reg} is read before it is written");
-        }
-        if let Some(arg) = self.arg {
-            write!(f, "argument {arg} of the helper: ")?;
-        }
-        match self.region {
-            Some(region) => write!(f, "{verb} of {size} bytes at offset {off} of {region}")?,
-            None => write!(f, "{verb} of {size} bytes at address {off:#x}")?,
-        }
-        let (start, end) = self.bounds;
-        match self.wrong {
-            Wrong::OutOfBounds => write!(f, ", which has offsets {start} to {end}"),
-            Wrong::Stale => write!(f, ", which is no longer there"),
-            Wrong::NotAPointer => write!(f, ", which is no memory"),
-            Wrong::ReadOnly => write!(f, ", which is read-only"),
-            Wrong::NotAllowed => write!(f, ", which is not allowed"),
-            Wrong::BadSize => write!(f, ", which is no valid size"),
-            Wrong::Uninitialised => Ok(()),
-        }
+        let region = self.region.map_or_else(String::new, |region| region.to_string());
+        f.write_str(&self.words("the helper", &region))
     }
 }
 

@@ -101,11 +101,11 @@ impl Terms {
         self.push(Term { op: Op::Swap { bits: bits as u8 }, left: value.into(), right })
     }
 
-    /// Numbers of the answers that the value depends on, in order.
-    pub fn answers_of(&self, term: TermId) -> Vec<u32> {
+    /// Numbers of the answers that the values depend on, in order.
+    pub fn answers_of(&self, terms: impl IntoIterator<Item = TermId>) -> Vec<u32> {
         let mut answers = Vec::new();
         let mut visited = rustc_hash::FxHashSet::default();
-        let mut open = vec![term];
+        let mut open: Vec<TermId> = terms.into_iter().collect();
         while let Some(id) = open.pop() {
             if visited.len() >= MAX_VISITED || !visited.insert(id) {
                 continue;
@@ -197,7 +197,7 @@ mod tests {
         let (low, high) = (input(&mut terms, 0, 0), input(&mut terms, 1, 0));
         let high = terms.with(BPF_LSH, high, 8);
         let both = terms.alu(BPF_OR, 0, false, high, low).unwrap();
-        assert_eq!(terms.answers_of(both), [0, 1]);
+        assert_eq!(terms.answers_of([both]), [0, 1]);
         let mut change = terms.solve(both, 0xdd86).to_vec();
         change.sort_unstable();
         assert_eq!(change.iter().map(|(_, bits)| bits & 0xff).collect::<Vec<_>>(), [0x86, 0xdd]);

@@ -78,4 +78,61 @@ int not_released(struct __sk_buff *skb)
 	return sk ? sk->state : 0;
 }
 
+// A bug: the packet is accessed through a pointer from before it was changed.
+SEC("xdp")
+int changed_in_between(struct xdp_md *ctx)
+{
+	struct ethhdr *eth = (void *)(long)ctx->data;
+
+	if ((void *)(eth + 1) > (void *)(long)ctx->data_end)
+		return XDP_PASS;
+	if (bpf_xdp_adjust_head(ctx, 4))
+		return XDP_DROP;
+	eth->h_proto = 0;
+	return XDP_PASS;
+}
+
+// Unknown: the size is compared in 32 bits, and passed on in 64. The helper takes 32 of them.
+SEC("socket")
+int half_a_register(struct __sk_buff *skb)
+{
+	__u64 *value = first_value();
+
+	if (!value)
+		return 0;
+	asm volatile("r4 = *(u64 *)(%[value] + 8);"
+		     "r3 = %[value];"
+		     "r2 = 0;"
+		     "r1 = %[skb];"
+		     "if w4 > 64 goto +2;"
+		     "if w4 == 0 goto +1;"
+		     "call %[load];"
+		     :
+		     : [value] "r"(value), [skb] "r"(skb), [load] "i"(BPF_FUNC_skb_load_bytes)
+		     : "r0", "r1", "r2", "r3", "r4", "r5", "memory");
+	return 0;
+}
+
+// A bug: this program type returns 0 to 3.
+SEC("cgroup_skb/egress")
+int returns_any(struct __sk_buff *skb)
+{
+	return skb->len;
+}
+
+__u32 rounds[LEN / 2 - 1];
+
+static long count_round(__u32 i, void *unused)
+{
+	rounds[i]++;
+	return 0;
+}
+
+// A bug in the last round of a loop, which the verifier rejects in the first.
+SEC("socket")
+int eight_rounds(struct __sk_buff *skb)
+{
+	return bpf_loop(LEN / 2, count_round, 0, 0);
+}
+
 char _license[] SEC("license") = "GPL";

@@ -94,14 +94,17 @@ fn a_bound_that_is_one_too_high_is_a_bug() {
     assert_eq!(input(&rejection, "packet, byte 15") >> 2, 48);
     assert_eq!((input(&rejection, "packet, byte 12"), input(&rejection, "packet, byte 13")), (8, 0));
     let fault = rejection["finding"]["fault"].as_str().unwrap();
-    assert!(fault.contains("offset 384 of value of map counters, which has offsets 0 to 384"), "{fault}");
+    assert!(fault.contains("offset 384 of a value of map counters, which has 384 bytes"), "{fault}");
+    // What the program does not look at is not among the inputs that decide.
+    let inputs = rejection["finding"]["inputs"].as_array().unwrap();
+    assert!(inputs.iter().all(|input| input["decisive"] == true), "{inputs:?}");
 }
 
 #[test]
 fn missing_checks_are_bugs() {
     let Some(object) = example("rejected.bpf.o") else { return };
     for (prog, fault) in
-        [("unchecked_value", "which is no memory"), ("unchecked_index", "which has offsets 0 to 128")]
+        [("unchecked_value", "which is no memory"), ("unchecked_index", "which has 128 bytes")]
     {
         let rejection = rejection(&object, prog);
         assert_eq!(rejection["finding"]["finding"], "bug", "{rejection}");
@@ -119,10 +122,10 @@ fn what_no_run_meets_is_unknown() {
 }
 
 #[test]
-fn rules_have_no_condition() {
+fn rules_are_not_about_values() {
     let Some(object) = example("explained.bpf.o") else { return };
     let rejection = rejection(&object, "wrong_helper");
-    assert_eq!(rejection["finding"]["finding"], "no_condition", "{rejection}");
+    assert_eq!(rejection["finding"]["finding"], "not_allowed", "{rejection}");
     assert!(rejection["advice"].as_str().unwrap().contains("bpf-helpers(7)"));
     assert!(!rejection["path"].as_array().unwrap().is_empty());
 }
@@ -133,6 +136,43 @@ fn a_leaked_reference_is_told_with_its_path() {
     let rejection = rejection(&object, "not_released");
     assert!(rejection["advice"].as_str().unwrap().contains("bpf_sk_release()"), "{rejection}");
     assert_eq!(input(&rejection, "bpf_sk_lookup_tcp() finds something"), 1);
+    // What leaks is said, not what is returned.
+    let fault = rejection["finding"]["fault"].as_str().unwrap();
+    assert!(fault.contains("what bpf_sk_lookup_tcp() returned"), "{fault}");
+    assert_eq!(rejection["values"][0]["source"], "result of bpf_sk_lookup_tcp()", "{rejection}");
+}
+
+#[test]
+fn a_pointer_from_before_a_change_is_told_from_a_number() {
+    let Some(object) = example("explained.bpf.o") else { return };
+    let rejection = rejection(&object, "changed_in_between");
+    assert_eq!(rejection["finding"]["finding"], "bug", "{rejection}");
+    assert!(rejection["finding"]["fault"].as_str().unwrap().contains("no longer there"), "{rejection}");
+    assert!(rejection["advice"].as_str().unwrap().contains("Load ctx->data and ctx->data_end again"));
+}
+
+#[test]
+fn a_size_counts_as_the_helper_takes_it() {
+    let Some(object) = example("explained.bpf.o") else { return };
+    let rejection = rejection(&object, "half_a_register");
+    // The helper takes the lower half of the size, which was compared: there is no harm.
+    assert_eq!(rejection["finding"]["finding"], "unknown", "{rejection}");
+}
+
+#[test]
+fn an_allowed_return_value_is_no_bug() {
+    let Some(object) = example("explained.bpf.o") else { return };
+    let rejection = rejection(&object, "returns_any");
+    assert_eq!(rejection["finding"]["finding"], "bug", "{rejection}");
+    assert!(input(&rejection, "context field len") > 3, "{rejection}");
+}
+
+#[test]
+fn a_later_round_of_a_callback_is_found() {
+    let Some(object) = example("explained.bpf.o") else { return };
+    let rejection = rejection(&object, "eight_rounds");
+    let fault = rejection["finding"]["fault"].as_str().unwrap();
+    assert!(fault.contains("map explaine.bss (rounds[7]), which has 28 bytes"), "{fault}");
 }
 
 #[test]
@@ -149,7 +189,7 @@ fn text_and_page_say_the_same() {
         assert!(printed.contains(words), "{words}: {printed}");
         assert!(page.contains(words), "{words}");
     }
-    assert!(printed.contains("5 programs: 0 accepted, 5 rejected"), "{printed}");
+    assert!(printed.contains("9 programs: 0 accepted, 9 rejected"), "{printed}");
     // Colours are for terminals.
     assert!(!printed.contains('\u{1b}'));
     // Source text is escaped, and nothing is loaded from elsewhere.

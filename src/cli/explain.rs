@@ -15,7 +15,7 @@ use super::object::{Object, OpenError, take_warnings};
 use super::verify::{Job, jobs, object_name, type_name};
 use super::{Selection, output, usage_error, work};
 use crate::bcf::prover;
-use crate::explain::model::{Explanation, Finding, Line, Rejection};
+use crate::explain::model::{Explanation, Finding, Line, Rejection, proved_words};
 use crate::explain::{Explained, Limits, explain, html};
 use crate::kernel::own_memory::OwnMemory;
 use crate::kernel::settings::{Settings, seconds, series_by_name};
@@ -210,12 +210,12 @@ fn summary(out: &mut dyn Write, explanations: &[Explanation]) -> std::io::Result
     )?;
     writeln!(
         out,
-        "{} rejections: {} safe, {} bugs, {} unknown, {} without condition",
+        "{} rejections: {} safe, {} bugs, {} unknown, {} not allowed",
         findings.len(),
         found("safe"),
         found("bug"),
         found("unknown"),
-        found("no condition"),
+        found("not allowed"),
     )
 }
 
@@ -244,11 +244,7 @@ impl Printer {
             self.rejection(out, rejection)?;
         }
         if let Some(end) = explanation.end() {
-            writeln!(
-                out,
-                "{end}
-"
-            )?;
+            writeln!(out, "{end}\n")?;
         }
         Ok(())
     }
@@ -274,7 +270,7 @@ impl Printer {
             Finding::Safe { .. } => ("safe", Color::Green),
             Finding::Bug { .. } => ("a bug", Color::Red),
             Finding::Unknown { .. } => ("unknown", Color::Yellow),
-            Finding::NoCondition { .. } => ("no condition", Color::Yellow),
+            Finding::NotAllowed { .. } => ("not allowed", Color::Yellow),
         };
         let finding = format!("{word}: {}", in_words(&rejection.finding));
         head.add_row(vec![Cell::new("finding"), Cell::new(finding).fg(color)]);
@@ -304,18 +300,23 @@ impl Printer {
                 }
                 writeln!(out, "{}", facts.trim_fmt())
             }
-            Finding::Bug { inputs, .. } => {
+            Finding::Bug { inputs, .. } if !inputs.is_empty() => {
                 let mut listed = table(&["inputs", "", ""]);
-                for input in inputs.iter().filter(|input| input.decisive || self.full) {
+                let decisive = inputs.iter().filter(|input| input.decisive).count();
+                let shown = if self.full { usize::MAX } else { LINES };
+                for input in inputs.iter().filter(|input| input.decisive || self.full).take(shown) {
                     listed.add_row([
                         format!("  {}", input.place.at()),
                         input.what.clone(),
                         number(input.value),
                     ]);
                 }
-                let others = inputs.iter().filter(|input| !input.decisive).count();
+                if decisive > shown {
+                    listed.add_row([format!("  and {} more; --full prints them", decisive - shown)]);
+                }
+                let others = inputs.len() - decisive;
                 if others != 0 && !self.full {
-                    listed.add_row([format!("  and {others} of any value, here 0")]);
+                    listed.add_row([format!("  and {others} that decide nothing; --full prints them")]);
                 }
                 writeln!(out, "{}", listed.trim_fmt())
             }
@@ -333,18 +334,15 @@ impl Printer {
         if skipped != 0 {
             path.add_row([format!("  {skipped} lines before; --full prints them")]);
         }
-        for line in rejection.path.iter().skip(skipped) {
-            path.add_row(path_row(line, rejection));
+        for (i, line) in rejection.path.iter().enumerate().skip(skipped) {
+            path.add_row(path_row(line, i + 1 == rejection.path.len()));
         }
         writeln!(out, "{}", path.trim_fmt())
     }
 }
 
-fn path_row(line: &Line, rejection: &Rejection) -> Row {
+fn path_row(line: &Line, is_last: bool) -> Row {
     let visits = if line.visits > 1 { format!(" ×{}", line.visits) } else { String::new() };
-    let is_last = rejection.place.as_ref().is_some_and(|place| {
-        place.source.as_ref().map_or(line.insn == place.insn, |source| source.at() == line.at)
-    });
     let mark = if is_last { ">" } else { " " };
     let ways: Vec<String> = line.branches.iter().map(|branch| branch.way()).collect();
     Row::from([format!("{mark} {}{visits}", line.at), line.text.clone(), ways.join("\n")])
@@ -354,19 +352,18 @@ fn path_row(line: &Line, rejection: &Rejection) -> Row {
 pub fn in_words(finding: &Finding) -> String {
     match finding {
         Finding::Safe { proved, proof_bytes, prove_us, check_us, .. } => {
-            let what = if *proved == "path" {
-                "no input takes this path"
-            } else {
-                "whatever takes this path, the access is inside of its memory"
-            };
             format!(
-                "{what}; proved in {}, a proof of {proof_bytes} bytes that was checked in {}",
+                "{}; proved in {}, a proof of {proof_bytes} bytes that was checked in {}",
+                proved_words(proved),
                 output::time(*prove_us),
                 output::time(*check_us)
             )
         }
-        Finding::Bug { fault, .. } => format!("run on the inputs below: {fault}"),
-        Finding::Unknown { why } | Finding::NoCondition { why } => why.clone(),
+        Finding::Bug { fault, inputs } => {
+            let decides = inputs.iter().any(|input| input.decisive);
+            format!("a run on {}: {fault}", if decides { "the inputs below" } else { "any input" })
+        }
+        Finding::Unknown { why } | Finding::NotAllowed { why } => why.clone(),
     }
 }
 

@@ -70,7 +70,7 @@ impl Machine<'_> {
     /// An access of an instruction's own.
     fn direct(&mut self, reg: u8, insn: Insn, write: bool) -> Exec<Access> {
         let pointer = self.reg(reg)?;
-        self.note(pointer);
+        self.note_pointer(pointer);
         Ok(Access { pointer, reg, off: insn.off.into(), size: insn.size_bytes() as u64, write, arg: None })
     }
 

@@ -103,6 +103,10 @@ impl Machine<'_> {
         let is_null = value.region.is_none() && value.bits == 0;
         if arg_type.has(flag::OBJ_RELEASE) {
             args.released = value.region;
+            if value.region.is_some_and(|id| !self.region(id).live) {
+                let access = Access { pointer: value, reg, off: 0, size: 0, write: false, arg: Some(reg) };
+                return self.bad_access(access, Wrong::Stale);
+            }
         }
         if arg_type.may_be_null() && is_null && arg_type.base() != ArgType::ARG_PTR_TO_MEM {
             return Ok(());
@@ -187,7 +191,7 @@ impl Machine<'_> {
     /// The helper accesses `size` bytes behind register `reg`.
     fn check_mem_arg(&mut self, reg: u8, size: u64, write: bool) -> Exec<(RegionId, i64)> {
         let access = Access { pointer: self.reg(reg)?, reg, off: 0, size, write, arg: Some(reg) };
-        self.note(access.pointer);
+        self.note_pointer(access.pointer);
         let (id, off) = self.check_access(access)?;
         match self.region(id).kind {
             RegionKind::Context if size != 0 => {

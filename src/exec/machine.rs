@@ -230,6 +230,15 @@ impl<'p> Machine<'p> {
         self.deciding.extend(value.term);
     }
 
+    /// The way of the run depends on where `pointer` points to.
+    pub(super) fn note_pointer(&mut self, pointer: Value) {
+        self.note(pointer);
+        if pointer.region.is_some() && pointer.region == self.packet {
+            self.note(self.packet_size);
+            self.deciding.extend(self.meta_start.and_then(|start| start.term));
+        }
+    }
+
     /// How the run ended, once it has.
     pub fn stop(&self) -> Option<&Stop> {
         self.stop.as_ref()

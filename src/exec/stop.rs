@@ -70,7 +70,7 @@ impl BadAccess {
         };
         let what = match (self.size, self.arg) {
             // A pointer that is not followed.
-            (0, Some(_)) if self.wrong == Wrong::NotAPointer => "the memory".to_owned(),
+            (0, Some(_)) if matches!(self.wrong, Wrong::NotAPointer | Wrong::Stale) => "memory".to_owned(),
             (1, _) => "1 byte".to_owned(),
             (size, _) if size >> 31 != 0 && size >> 32 == 0 => format!("{size} ({}) bytes", size as i32),
             (size, _) => format!("{} bytes", size as i64),

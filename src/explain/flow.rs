@@ -375,7 +375,8 @@ impl Walk<'_> {
             let mut frame = Frame::new(self.frames.len());
             for (regno, arg) in (1..).zip(&args) {
                 // Arguments of callbacks are the helper's.
-                frame.regs[regno] = if is_func { *arg } else { Some(Val { def: Some(at), target: None }) };
+                let given = Val { def: Some(at), target: Some(Target::Result(at)) };
+                frame.regs[regno] = if is_func { *arg } else { Some(given) };
             }
             self.frames.push(frame);
         }

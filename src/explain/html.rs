@@ -2,7 +2,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::model::{Explanation, Finding, Input, Line, Place, Rejection};
+use super::model::{Explanation, Finding, Input, Line, Place, Rejection, proved_words};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -68,7 +68,7 @@ fn badge(finding: &Finding) -> Markup {
         Finding::Safe { .. } => "safe",
         Finding::Bug { .. } => "bug",
         Finding::Unknown { .. } => "unknown",
-        Finding::NoCondition { .. } => "none",
+        Finding::NotAllowed { .. } => "none",
     };
     html! { span class={ "badge " (class) } { (finding.name()) } }
 }
@@ -76,7 +76,10 @@ fn badge(finding: &Finding) -> Markup {
 fn one(rejection: &Rejection) -> Markup {
     html! {
         article {
-            h3 { (badge(&rejection.finding)) " " code { (rejection.message) } }
+            h3 {
+                (badge(&rejection.finding))
+                @for line in rejection.message.lines() { " " code { (line) } br; }
+            }
             @if let Some(place) = &rejection.place { (place_of(place)) }
             @if rejection.more_paths != 0 {
                 p { "Also on " (rejection.more_paths) " other paths to this instruction, which were proved safe too." }
@@ -99,7 +102,7 @@ fn one(rejection: &Rejection) -> Markup {
             @if !rejection.path.is_empty() {
                 details open[rejection.path.len() <= 40] {
                     summary { "The path: " (rejection.steps) " instructions, " (rejection.path.len()) " lines" }
-                    table .path { @for line in &rejection.path { (path_line(line, rejection)) } }
+                    table .path { @for (i, line) in rejection.path.iter().enumerate() { (path_line(line, i + 1 == rejection.path.len())) } }
                 }
             }
         }
@@ -119,10 +122,7 @@ fn place_of(place: &Place) -> Markup {
     }
 }
 
-fn path_line(line: &Line, rejection: &Rejection) -> Markup {
-    let is_last = rejection.place.as_ref().is_some_and(|place| {
-        place.source.as_ref().map_or(line.insn == place.insn, |source| source.at() == line.at)
-    });
+fn path_line(line: &Line, is_last: bool) -> Markup {
     html! {
         tr .here[is_last] {
             td .at { (line.at) @if line.visits > 1 { " ×" (line.visits) } }
@@ -136,9 +136,7 @@ fn finding(finding: &Finding) -> Markup {
     match finding {
         Finding::Safe { proved, proof_bytes, prove_us, because, .. } => html! {
             p .verdict {
-                @if *proved == "path" { "No input takes this path." }
-                @else { "Whatever takes this path, the access is inside of its memory." }
-                " Proved in " (millis(*prove_us)) " ms; the proof has " (proof_bytes) " bytes, and was checked step by step."
+                (proved_words(proved)) ". Proved in " (millis(*prove_us)) " ms; the proof has " (proof_bytes) " bytes, and was checked step by step."
             }
             @if !because.is_empty() {
                 h4 { "What the proof puts together" }
@@ -148,19 +146,22 @@ fn finding(finding: &Finding) -> Markup {
             }
         },
         Finding::Bug { inputs, fault } => html! {
-            p .verdict { "A bug. Run on the inputs below, along the path: " (fault) "." }
-            h4 { "Inputs" }
-            table { @for input in inputs.iter().filter(|input| input.decisive) { (input_row(input)) } }
+            @let decides = inputs.iter().any(|input| input.decisive);
+            p .verdict { "A bug. A run " (if decides { "on the inputs below" } else { "on any input" }) ": " (fault) "." }
+            @if decides {
+                h4 { "Inputs" }
+                table { @for input in inputs.iter().filter(|input| input.decisive) { (input_row(input)) } }
+            }
             @let others = inputs.iter().filter(|input| !input.decisive).count();
             @if others != 0 {
                 details {
-                    summary { (others) " more, of any value" }
+                    summary { (others) " more that decide nothing" }
                     table { @for input in inputs.iter().filter(|input| !input.decisive) { (input_row(input)) } }
                 }
             }
         },
         Finding::Unknown { why } => html! { p .verdict { "Unknown: " (why) "." } },
-        Finding::NoCondition { why } => html! { p .verdict { "No condition: " (why) "." } },
+        Finding::NotAllowed { why } => html! { p .verdict { "Not allowed: " (why) "." } },
     }
 }
 

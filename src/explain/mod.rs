@@ -45,6 +45,15 @@ pub struct Limits {
     pub total: Duration,
 }
 
+/// Bytes of the log's end that are kept.
+const LOG_BYTES: usize = 1 << 16;
+/// Bytes of the log's end in which the message of a rejection is.
+const MESSAGE_BYTES: usize = 1 << 13;
+/// Lines of a message.
+const MESSAGE_LINES: usize = 4;
+/// Paths to one instruction behind which no more are looked for if the whole program can be accepted.
+const ENOUGH_PATHS: usize = 100;
+
 /// What is found of a program.
 pub struct Explained {
     /// How the verification ended, with the proofs that were found for single paths.
@@ -55,7 +64,7 @@ pub struct Explained {
     pub rejections: Vec<Rejection>,
     /// Whatever comes behind the last rejection was not looked at.
     pub unfinished: bool,
-    /// The kernel's log, without the lines that asking for a proof adds.
+    /// The end of the kernel's log, without the lines that asking for a proof adds.
     pub log: String,
 }
 
@@ -109,12 +118,18 @@ pub fn explain(
         attr,
         btf: input.btf_vmlinux.clone(),
     };
-    let (found, unfinished, outcome) = verify(bpf_check_bcf(input), &sink, limits);
+    let (found, unfinished, outcome, mut accepted_with) =
+        verify(bpf_check_bcf(input), &sink, limits, || again.accepted(limits));
     let btf_vmlinux = kernel.btf_vmlinux();
     let rejections = report::report(&found, &outcome, btf_vmlinux.as_deref(), &limits.prover);
-    let log = own_lines(&sink.text());
+    let log = own_lines(&sink.tail(LOG_BYTES));
+    // What can be met on a whole path, nothing refutes that is said of a part of it.
+    let is_met = found.iter().any(|found| matches!(found.answer, Some(Answer::Met(_))));
     let is_bug = rejections.iter().any(|rejection| matches!(rejection.finding, Finding::Bug { .. }));
-    let accepted_with = if rejections.is_empty() || is_bug { None } else { again.accepted(limits) };
+    if accepted_with.is_none() && !found.is_empty() && !is_met && !is_bug {
+        accepted_with = Some(again.accepted(limits));
+    }
+    let accepted_with = accepted_with.flatten();
     let Outcome { result, not_emulated, .. } = outcome;
     Explained { result, accepted_with, not_emulated, rejections, unfinished, log }
 }
@@ -145,23 +160,29 @@ impl Again {
     }
 }
 
-/// Goes on from rejection to rejection as long as their conditions are refuted, and there is time. Gives whether time was short.
-fn verify(mut step: Step, sink: &VecSink, limits: &Limits) -> (Vec<Found>, bool, Outcome) {
+/// What a verification with explanations comes to: the rejections, whether time was short, how it ended, and what `accepted` said
+/// if it was asked.
+type Verified = (Vec<Found>, bool, Outcome, Option<Option<usize>>);
+
+/// Goes on from rejection to rejection as long as their conditions are refuted, and there is time. `accepted` tells, at some cost,
+/// with how many proofs the program is accepted.
+fn verify(mut step: Step, sink: &VecSink, limits: &Limits, accepted: impl Fn() -> Option<usize>) -> Verified {
     let start = Instant::now();
     let mut found: Vec<Found> = Vec::new();
+    let mut accepted_with = None;
     loop {
         let suspended = match step {
             Step::Requested(suspended) => suspended,
             Step::Done(outcome) => {
                 if let (Err(errno), None) = (outcome.result, &outcome.not_emulated) {
                     let trail = outcome.trail.as_deref().cloned();
-                    let message = last_message(&sink.text());
+                    let message = message(&sink.tail(MESSAGE_BYTES));
                     found.push(Found { errno, message, trail, condition: None, answer: None, more_paths: 0 });
                 }
-                return (found, false, *outcome);
+                return (found, false, *outcome, accepted_with);
             }
         };
-        let (errno, message) = (suspended.errno(), last_message(&sink.text()));
+        let (errno, message) = (suspended.errno(), message(&sink.tail(MESSAGE_BYTES)));
         let trail = suspended.trail().cloned();
         let condition = Condition::new(suspended.request(), trail.as_ref());
         let answer = condition.as_ref().map(|condition| condition.answer(&limits.prover));
@@ -170,23 +191,25 @@ fn verify(mut step: Step, sink: &VecSink, limits: &Limits) -> (Vec<Found>, bool,
             _ => None,
         };
         let new = Found { errno, message, trail, condition, answer, more_paths: 0 };
+        let mut is_enough = false;
         match found.iter_mut().find(|known| known.is_like(&new)) {
-            Some(known) => known.more_paths += 1,
+            Some(known) => {
+                known.more_paths += 1;
+                if known.more_paths == ENOUGH_PATHS && accepted_with.is_none() {
+                    accepted_with = Some(accepted());
+                }
+                is_enough = known.more_paths >= ENOUGH_PATHS && accepted_with.flatten().is_some();
+            }
             None => found.push(new),
         }
         let is_proved = proof.is_some();
         step = match proof {
-            Some((target, proof)) if start.elapsed() < limits.total => {
+            Some((target, proof)) if !is_enough && start.elapsed() < limits.total => {
                 suspended.resume(target, &proof, Policy::Strict)
             }
-            _ => return (found, is_proved, *suspended.give_up(errno)),
+            _ => return (found, is_proved, *suspended.give_up(errno), accepted_with),
         };
     }
-}
-
-fn is_message(line: &str) -> bool {
-    const OTHERS: [&str; 3] = ["verification time ", "stack depth ", "processed "];
-    !line.is_empty() && !is_bcf(line) && !OTHERS.iter().any(|start| line.starts_with(start))
 }
 
 /// Lines that are there only because proofs are asked for.
@@ -194,10 +217,52 @@ fn is_bcf(line: &str) -> bool {
     line.starts_with("bcf requested, ") || line.starts_with("bcf proof checked ") || line.starts_with("BCF: ")
 }
 
-fn last_message(log: &str) -> String {
-    log.lines().rev().find(|line| is_message(line)).unwrap_or_default().to_owned()
+/// The message at the end of a log: the lines behind the last instruction or state.
+fn message(log: &str) -> String {
+    const STATISTICS: [&str; 3] = ["verification time ", "stack depth ", "processed "];
+    // The states of a loop.
+    const STATES: [&str; 2] = ["cur state:", "old state:"];
+    let is_other = |line: &&str| {
+        let starts = |starts: &[&str]| starts.iter().any(|start| line.starts_with(start));
+        line.is_empty() || is_bcf(line) || starts(&STATISTICS) || starts(&STATES)
+    };
+    let lines = log.lines().rev().filter(|line| !is_other(line)).take_while(|line| !is_progress(line));
+    let mut lines: Vec<&str> = lines.take(MESSAGE_LINES).collect();
+    lines.reverse();
+    lines.join("\n")
+}
+
+/// Instructions, source lines and states.
+fn is_progress(line: &str) -> bool {
+    const STARTS: [&str; 8] =
+        ["; ", " ", "from ", "caller:", "callee:", "returning from ", "to caller at ", "Validating "];
+    let number = line.trim_start_matches(|c: char| c.is_ascii_digit());
+    STARTS.iter().any(|start| line.starts_with(start))
+        || line.starts_with("Func#")
+        || number.len() < line.len() && number.starts_with(": ")
 }
 
 fn own_lines(log: &str) -> String {
     log.lines().filter(|line| !is_bcf(line)).fold(String::new(), |text, line| text + line + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_the_lines_behind_the_last_instruction() {
+        let log = "0: R1=ctx() R10=fp0\n; x = a[i]; @ p.c:3\n7: (79) r1 = *(u64 *)(r0 +0)\n\
+                   invalid access to map value, value_size=8 off=8 size=8\n\
+                   R0 max value is outside of the allowed memory range\n\
+                   bcf requested, try to refine R0 access\nprocessed 8 insns (limit 1000000)\n";
+        assert_eq!(
+            message(log),
+            "invalid access to map value, value_size=8 off=8 size=8\nR0 max value is outside of the allowed memory range"
+        );
+        let log = "from 3 to 2: R1=0 R10=fp0\n2: (05) goto pc-1\ninfinite loop detected at insn 2\n\
+                   cur state: R1=0 R10=fp0\nold state: R1=P0 R10=fp0\n";
+        assert_eq!(message(log), "infinite loop detected at insn 2");
+        assert_eq!(message(""), "");
+    }
 }

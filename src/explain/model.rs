@@ -19,10 +19,10 @@ pub struct Explanation {
     pub rejections: Vec<Rejection>,
     /// Time was up: what comes behind the last rejection was not looked at.
     pub unfinished: bool,
-    /// Proofs with which `BPFTWIN_BCF=auto` accepts the program.
+    /// Proofs with which `BPFTWIN_BCF=auto` accepts the program. Then not all paths to a rejection are counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted_with: Option<usize>,
-    /// The kernel's log of the last rejection.
+    /// The end of the kernel's log of the last rejection.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub log: String,
 }
@@ -53,6 +53,7 @@ impl Explanation {
 #[derive(Serialize, Debug)]
 pub struct Rejection {
     pub errno: i32,
+    /// One line or more.
     pub message: String,
     /// The rejected instruction; none where the program is rejected as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +62,7 @@ pub struct Rejection {
     pub more_paths: usize,
     /// Instructions on the path.
     pub steps: usize,
-    /// The path, each source line once, in the order in which it comes to them.
+    /// The path, each source line once, in the order in which it comes to them; the rejected one is the last.
     pub path: Vec<Line>,
     /// What the check is about and where it comes from, along the path.
     pub values: Vec<Origin>,
@@ -154,7 +155,8 @@ pub struct Origin {
 pub enum Finding {
     /// The condition is refuted, with a proof that the strict checker takes.
     Safe {
-        /// `path`: nothing takes it; `access`: whatever takes it, the access is inside of its memory.
+        /// `path`: nothing takes it; `access`: whatever takes it, the access is inside of its memory; `offset`: whatever takes it, the
+        /// offset that is added to a pointer is small enough. What is accessed with the pointer is checked later.
         proved: &'static str,
         proof_bytes: usize,
         prove_us: u64,
@@ -171,20 +173,29 @@ pub enum Finding {
         why: String,
     },
     /// Not a matter of values.
-    NoCondition {
+    NotAllowed {
         why: String,
     },
 }
 
 impl Finding {
-    /// `safe`, `bug`, `unknown`, `no condition`
+    /// `safe`, `bug`, `unknown`, `not allowed`
     pub fn name(&self) -> &'static str {
         match self {
             Finding::Safe { .. } => "safe",
             Finding::Bug { .. } => "bug",
             Finding::Unknown { .. } => "unknown",
-            Finding::NoCondition { .. } => "no condition",
+            Finding::NotAllowed { .. } => "not allowed",
         }
+    }
+}
+
+/// What [`Finding::Safe`] says, in words.
+pub fn proved_words(proved: &str) -> &'static str {
+    match proved {
+        "path" => "no input takes this path",
+        "offset" => "whatever takes this path, the offset is one that may be added to the pointer",
+        _ => "whatever takes this path, the access is inside of its memory",
     }
 }
 

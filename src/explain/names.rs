@@ -6,7 +6,7 @@ use super::flow::{Flow, Read, Target, helper_name};
 use super::replay::Asked;
 use super::source::Text;
 use crate::btf::Btf;
-use crate::exec::{Origin, Program, RegionKind};
+use crate::exec::{BadAccess, Origin, Program, RegionKind};
 use crate::progs::ctx_type::ctx_type;
 use crate::verifier::input::Outcome;
 
@@ -30,6 +30,11 @@ impl Names<'_> {
             BPF_LDX => self.read(flow.steps.get(step as usize)?.reads?, path),
             BPF_JMP if insn.op() == BPF_CALL => Some(self.call(pc)),
             BPF_LD if !insn.is_ldimm64() => Some("bytes of the packet".into()),
+            BPF_LD => {
+                let map_use = self.program.map_use(pc).filter(|map_use| map_use.is_value)?;
+                let variable = self.variable(map_use.map_idx, map_use.map_off.into())?;
+                Some(format!("address of {}", variable.trim_end_matches("[0]")))
+            }
             BPF_STX if insn.mode() == BPF_ATOMIC => Some("what was in memory before".into()),
             _ => None,
         }
@@ -55,7 +60,7 @@ impl Names<'_> {
             },
             Some(Target::Result(step)) => {
                 format!(
-                    "what {} returned a pointer to",
+                    "what {} gave a pointer to",
                     self.callee(path.get(step as usize).copied().unwrap_or(0))
                 )
             }
@@ -63,8 +68,9 @@ impl Names<'_> {
         })
     }
 
-    fn callee(&self, pc: u32) -> String {
-        self.program.helper_at(pc).map_or_else(|| "a call".into(), helper_name)
+    /// The helper that an instruction calls.
+    pub fn callee(&self, pc: u32) -> String {
+        self.program.helper_at(pc).map_or_else(|| "the call".into(), helper_name)
     }
 
     fn context(&self, off: i64) -> String {
@@ -80,12 +86,38 @@ impl Names<'_> {
         }
     }
 
-    /// `text` with names for numbers of maps.
-    pub fn with_maps(&self, text: &str) -> String {
-        let numbers = (0..self.outcome.used_maps.len() as u32).rev();
-        numbers.fold(text.to_owned(), |text, number| {
-            text.replace(&format!("of map {number}"), &format!("of map {}", self.map(number)))
-        })
+    /// A bad access as a sentence.
+    pub fn bad_access(&self, bad: &BadAccess) -> String {
+        let region = match bad.region {
+            Some(RegionKind::MapValue { map, .. }) => match self.variable(map, bad.off) {
+                Some(variable) => format!("map {} ({variable})", self.map(map)),
+                None => format!("a value of map {}", self.map(map)),
+            },
+            Some(region) => self.region(region),
+            None => String::new(),
+        };
+        bad.words(&self.callee(bad.insn), &region)
+    }
+
+    fn region(&self, region: RegionKind) -> String {
+        match region {
+            RegionKind::MapValue { map, .. } => format!("a value of map {}", self.map(map)),
+            RegionKind::MapKey { map, .. } => format!("a key of map {}", self.map(map)),
+            RegionKind::Map { map } => format!("map {}", self.map(map)),
+            RegionKind::Helper { insn, .. } => format!("the memory from {}", self.callee(insn)),
+            RegionKind::Kernel => region.to_string(),
+            region => format!("the {region}"),
+        }
+    }
+
+    /// The variable (of a map that holds global ones) at an offset.
+    fn variable(&self, map: u32, off: i64) -> Option<String> {
+        let map = self.outcome.used_maps.get(map as usize)?;
+        let btf = map.btf.as_deref()?;
+        if !btf.type_by_id(map.btf_value_type_id)?.is_datasec() {
+            return None;
+        }
+        member(btf, map.btf_value_type_id, off, 0)
     }
 
     fn map(&self, number: u32) -> String {
@@ -115,7 +147,11 @@ impl Names<'_> {
                 }
                 RegionKind::Stack { .. } => format!("stack, {}", range(off, size)),
                 RegionKind::Kernel => "memory of the kernel".into(),
-                region => format!("{region}, {}", range(off, size)),
+                RegionKind::Socket { name, .. } => {
+                    let field = self.btf_vmlinux.and_then(|btf| member(btf, btf.find_struct(name)?, off, 0));
+                    format!("socket, {}", field.unwrap_or_else(|| range(off, size)))
+                }
+                region => format!("{}, {}", self.region(region), range(off, size)),
             },
             Origin::Filled { insn, off, size, .. } => {
                 format!("what {} wrote, {}", self.callee(insn), range(off, size))
@@ -154,6 +190,15 @@ fn member(btf: &Btf, id: u32, off: i64, nesting: usize) -> Option<String> {
             None => format!("[{index}]"),
         });
     }
+    if found.is_datasec() {
+        let variables = found.vsis().filter(|variable| i64::from(variable.offset) <= off);
+        let best = variables.max_by_key(|variable| variable.offset)?;
+        let variable = btf.type_by_id(best.type_)?;
+        let name =
+            btf.str_by_offset(variable.name_off).map(|name| String::from_utf8_lossy(name).into_owned())?;
+        let inner = member(btf, variable.type_(), off - i64::from(best.offset), nesting + 1);
+        return Some(joined(name, inner));
+    }
     if !found.is_struct() {
         return None;
     }
@@ -162,12 +207,16 @@ fn member(btf: &Btf, id: u32, off: i64, nesting: usize) -> Option<String> {
     let best = members.max_by_key(|member| found.member_bit_offset(member))?;
     let name = btf.str_by_offset(best.name_off).map(|name| String::from_utf8_lossy(name).into_owned())?;
     let start = i64::from(found.member_bit_offset(&best)) / 8;
-    Some(match member(btf, best.type_, off - start, nesting + 1) {
+    Some(joined(name, member(btf, best.type_, off - start, nesting + 1)))
+}
+
+fn joined(name: String, inner: Option<String>) -> String {
+    match inner {
         Some(inner) if inner.starts_with('[') => format!("{name}{inner}"),
         Some(inner) if name.is_empty() => inner,
         Some(inner) => format!("{name}.{inner}"),
         None => name,
-    })
+    }
 }
 
 fn size_of_type(btf: &Btf, id: u32) -> Option<u32> {

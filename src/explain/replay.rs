@@ -7,13 +7,13 @@
 use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Instant;
 
 use bpftwin_uapi::insn::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::advice::Fault;
 use super::flow::Flow;
-use crate::exec::{At, Change, Inputs, Machine, Origin, Program, Range, RegionKind, Stop, Value};
+use crate::exec::{At, BadAccess, Change, Inputs, Machine, Origin, Program, Range, RegionKind, Stop, Value};
 
 /// Runs for one model.
 const MAX_RUNS: usize = 400;
@@ -21,15 +21,54 @@ const MAX_RUNS: usize = 400;
 const MAX_STEPS: usize = 4_000_000;
 /// Instructions behind the path, and of each function that the verifier does not walk into.
 const MAX_DETOUR: usize = 100_000;
+/// Instructions behind the path in which the rejected one may be visited again.
+const MAX_LATER_VISITS: usize = 2000;
 /// Bytes of a packet of which nothing is said.
 const PACKET_SIZE: u64 = 1514;
+
+/// What has to come of a run for it to show the harm.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Harm {
+    /// The rejected instruction accesses memory that it must not, on this visit or a later one.
+    Access,
+    /// That, or a later instruction accesses such memory with what this one computes.
+    Later,
+    /// The program gets there.
+    Reached,
+    /// The program gets there, and this register has no value.
+    Unset(u8),
+    /// The program gets there, and this register is null.
+    Null(u8),
+    /// The program gets there, and what the call at this instruction returned is not null.
+    Held(u32),
+    /// R0 is none of the values from the first to the second.
+    Returns(i64, i64),
+    /// The program gets there, and does not come to an end.
+    Endless,
+}
+
+/// The harm that a run came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    Access(BadAccess),
+    Reached,
+    Unset(u8),
+    Null(u8),
+    /// What the call at this instruction returned is not released.
+    Held(u32),
+    Returns(i64),
+    /// Instructions behind the path.
+    Endless(usize),
+}
 
 /// What to run.
 pub struct Replay<'a> {
     pub program: &'a Program,
     pub path: &'a [u32],
     pub flow: &'a Flow,
-    pub fault: Fault,
+    pub harm: Harm,
+    /// No run begins after this.
+    pub deadline: Instant,
 }
 
 /// An input that a run asked for.
@@ -43,7 +82,7 @@ pub struct Asked {
     pub origin: Origin,
     pub value: u64,
     range: Range,
-    /// The model has it, or it was chosen for a purpose.
+    /// The way of the run depends on it.
     pub decisive: bool,
 }
 
@@ -62,14 +101,16 @@ impl Asked {
 /// How it ended.
 #[derive(Debug)]
 pub enum Replayed {
-    /// The fault, in words, and the inputs that lead to it.
-    Fault { what: String, inputs: Vec<Asked> },
+    /// The fault, and the inputs that lead to it.
+    Fault { fault: Fault, inputs: Vec<Asked> },
     /// A step has another value than the model says.
     Differs(Difference),
     Failed {
         why: String,
         /// Loads along the path that read what an earlier one had read: later step, earlier step.
         rereads: Vec<(u32, u32)>,
+        /// The first step at which a run had another value than the model says.
+        difference: Option<Difference>,
     },
 }
 
@@ -109,11 +150,19 @@ struct Ran {
 
 /// How one run ended.
 enum Run {
-    Fault(String),
+    Fault(Fault),
     /// A jump goes the wrong way.
     Left,
     Harmless,
     Ended(String),
+}
+
+/// What there is to see at the end of a path.
+struct Shown {
+    fault: Option<Fault>,
+    /// What it depends on, and values of it for which there may be harm.
+    value: Option<Value>,
+    wanted: Vec<i64>,
 }
 
 struct Driver<'a> {
@@ -135,7 +184,7 @@ impl Inputs for Driver<'_> {
         let found = chosen.or_else(|| known.and_then(|step| self.model.get(&step).copied()));
         let default = if matches!(origin, Origin::PacketSize { .. }) { PACKET_SIZE } else { 0 };
         let value = range.clamp(found.unwrap_or(default));
-        self.asked.push(Asked { step, nth, at, origin, value, range, decisive: found.is_some() });
+        self.asked.push(Asked { step, nth, at, origin, value, range, decisive: false });
         value
     }
 }
@@ -151,15 +200,15 @@ impl Replay<'_> {
         let (mut runs, mut steps) = (0, 0);
         while let Some((_, _, choice)) = open.pop() {
             runs += 1;
-            if runs > MAX_RUNS || steps > MAX_STEPS {
+            if runs > MAX_RUNS || steps > MAX_STEPS || runs > 1 && Instant::now() > self.deadline {
                 break;
             }
             let position = Cell::new(None);
             let mut driver = Driver { position: &position, model, choice: &choice, asked: Vec::new() };
             let Ran { run, begun, steps: run_steps, changes, differs, rereads } = self.run(&mut driver);
             steps += run_steps as usize + driver.asked.len();
-            if let Run::Fault(what) = run {
-                return Replayed::Fault { what, inputs: driver.asked };
+            if let Run::Fault(fault) = run {
+                return Replayed::Fault { fault, inputs: driver.asked };
             }
             if begun >= best.0 {
                 best = (begun, self.why(run), rereads);
@@ -182,19 +231,27 @@ impl Replay<'_> {
         }
         match difference {
             Some(difference) if best.0 < self.path.len() => Replayed::Differs(difference),
-            _ => Replayed::Failed { why: best.1, rereads: best.2 },
+            _ => Replayed::Failed { why: best.1, rereads: best.2, difference },
         }
     }
 
     fn why(&self, run: Run) -> String {
         match run {
-            Run::Fault(what) | Run::Ended(what) => what,
-            Run::Left => "the program goes another way on the values that were tried".into(),
-            Run::Harmless if self.fault == Fault::Later => {
-                "on the values that were tried, nothing that is done with the pointer leaves its memory"
-                    .into()
+            Run::Ended(what) => what,
+            Run::Left => "the program goes another way on all values that were tried".into(),
+            Run::Fault(_) | Run::Harmless => match self.harm {
+                Harm::Access => "on all values that were tried, the access is inside of its memory",
+                Harm::Later => {
+                    "on all values that were tried, what is done with the pointer stays inside of its memory"
+                }
+                Harm::Null(_) => "on all values that were tried, the pointer is not null",
+                Harm::Held(_) => "on all values that were tried, there is nothing to release",
+                Harm::Returns(..) => "on all values that were tried, the value that is returned is allowed",
+                Harm::Endless => "on all values that were tried, the loop comes to an end",
+                Harm::Unset(_) => "on all values that were tried, the register has a value",
+                Harm::Reached => "no run gets there",
             }
-            Run::Harmless => "on the values that were tried, the access is one that may be made".into(),
+            .into(),
         }
     }
 
@@ -206,6 +263,8 @@ impl Replay<'_> {
         let mut begun = 0;
         let mut ended = None;
         let mut loads: Vec<(u32, u32)> = Vec::new();
+        let mut held = None;
+        let mut about = None;
         // Offset of the last instruction's end in the packet.
         let mut packet_end = None;
         for (i, &pc) in self.path.iter().enumerate() {
@@ -230,19 +289,33 @@ impl Replay<'_> {
             let is_last = begun == self.path.len();
             if is_last {
                 packet_end = accessed_packet(self.program, &machine);
-                changes.extend(harm(self.program, &machine));
+                match self.shown(&machine, held) {
+                    // It takes the instruction to show it.
+                    None => changes.extend(harm(self.program, &machine)),
+                    Some(shown) => {
+                        changes.extend(
+                            shown
+                                .wanted
+                                .iter()
+                                .filter_map(|&bits| Some(machine.solve(shown.value?, bits as u64))),
+                        );
+                        about = shown.value;
+                        ended = Some(shown.fault.map_or(Run::Harmless, Run::Fault));
+                        break;
+                    }
+                }
             }
             if let Some(stop) = machine.step() {
                 ended = Some(match stop {
-                    Stop::BadAccess(bad) if is_last => Run::Fault(bad.to_string()),
-                    _ if is_last && self.fault == Fault::Reached => Run::Fault(String::new()),
+                    Stop::BadAccess(bad) if is_last && self.harm != Harm::Endless => {
+                        Run::Fault(Fault::Access(bad))
+                    }
                     stop => Run::Ended(stop.to_string()),
                 });
                 break;
             }
-            if is_last && self.fault == Fault::Reached {
-                ended = Some(Run::Fault(String::new()));
-                break;
+            if self.harm == Harm::Held(pc) {
+                held = self.result(&machine, pc);
             }
             if self.flow.steps.get(i).and_then(|step| step.reads).is_some_and(|read| !read.is_stack())
                 && let Some(actual) = self.result(&machine, pc)
@@ -258,25 +331,33 @@ impl Replay<'_> {
                 unequal = Some((i as u32, actual, machine.answers_of(actual)));
             }
         }
-        let run = match ended {
-            Some(run) => run,
-            None if self.fault == Fault::Later => {
-                position.set(None);
-                match machine.run(machine.steps() + MAX_DETOUR as u64) {
-                    Stop::BadAccess(bad) => Run::Fault(bad.to_string()),
-                    _ => Run::Harmless,
-                }
-            }
-            None => Run::Harmless,
-        };
+        let run = ended.unwrap_or_else(|| {
+            position.set(None);
+            self.behind(&mut machine)
+        });
         let steps = machine.steps();
+        let mut deciding = Vec::new();
+        if let Run::Fault(_) = run {
+            deciding = machine.deciding();
+            deciding.extend(about.map(|value| machine.answers_of(value)).unwrap_or_default());
+        }
+        let edges = if packet_end.is_some() { machine.edges() } else { Vec::new() };
         drop(machine);
+        for answer in deciding {
+            if let Some(asked) = driver.asked.get_mut(answer as usize) {
+                asked.decisive = true;
+            }
+        }
         if let Some(end) = packet_end
             && let Some(size) =
                 driver.asked.iter().rposition(|asked| matches!(asked.origin, Origin::PacketSize { .. }))
         {
             changes.extend(
                 [1, 2, 4, 8].map(|less| Change::from_slice(&[(size as u32, end.saturating_sub(less))])),
+            );
+            // As short as the comparisons allow.
+            changes.extend(
+                edges.into_iter().filter(|edge| edge.iter().all(|(answer, _)| *answer == size as u32)),
             );
         }
         changes.extend(self.other_keys(&driver.asked));
@@ -306,6 +387,55 @@ impl Replay<'_> {
         Ran { run, begun, steps, changes, differs, rereads }
     }
 
+    /// The harm that shows before the last instruction is executed. `held` is what is to be released.
+    fn shown(&self, machine: &Machine<'_>, held: Option<Value>) -> Option<Shown> {
+        let reg = |regno: u8| machine.regs().get(usize::from(regno)).copied().flatten();
+        Some(match self.harm {
+            Harm::Access | Harm::Later | Harm::Endless => return None,
+            Harm::Unset(regno) => {
+                let value = reg(regno);
+                Shown { fault: value.is_none().then_some(Fault::Unset(regno)), value, wanted: Vec::new() }
+            }
+            Harm::Null(regno) => {
+                let value = reg(regno);
+                let is_null = value.is_some_and(|value| value.bits == 0);
+                Shown { fault: is_null.then_some(Fault::Null(regno)), value, wanted: vec![0] }
+            }
+            Harm::Reached => Shown { fault: Some(Fault::Reached), value: None, wanted: Vec::new() },
+            Harm::Held(call) => {
+                let is_held = held.is_none_or(|value| value.bits != 0);
+                Shown { fault: is_held.then_some(Fault::Held(call)), value: held, wanted: vec![1] }
+            }
+            Harm::Returns(first, last) => {
+                let value = reg(BPF_REG_0);
+                let is_allowed = |value: i64| (first..=last).contains(&value);
+                // Of a return value, 32 bits may count or all of them.
+                let bits = value.map(|value| value.bits);
+                let bad = bits.filter(|&bits| !is_allowed(bits as i64) && !is_allowed((bits as i32).into()));
+                let wanted = vec![last.saturating_add(1), first.saturating_sub(1), -1, i32::MAX.into()];
+                Shown { fault: bad.map(|bits| Fault::Returns((bits as i32).into())), value, wanted }
+            }
+        })
+    }
+
+    /// Runs on behind the path.
+    fn behind(&self, machine: &mut Machine<'_>) -> Run {
+        let limit = match self.harm {
+            Harm::Access => MAX_LATER_VISITS,
+            Harm::Later | Harm::Endless => MAX_DETOUR,
+            _ => return Run::Harmless,
+        };
+        match machine.run(machine.steps() + limit as u64) {
+            Stop::BadAccess(bad) if self.harm == Harm::Later => Run::Fault(Fault::Access(bad)),
+            // The rejected instruction again, in the next round of a loop.
+            Stop::BadAccess(bad) if self.harm == Harm::Access && self.path.last() == Some(&bad.insn) => {
+                Run::Fault(Fault::Access(bad))
+            }
+            Stop::Limit if self.harm == Harm::Endless => Run::Fault(Fault::Endless(limit)),
+            _ => Run::Harmless,
+        }
+    }
+
     /// Changes with which a lookup that the last instruction builds upon may find nothing: keys that are behind an array's end.
     fn other_keys(&self, asked: &[Asked]) -> Vec<Change> {
         let Some(insn) = self.path.last().and_then(|&pc| self.program.insns().get(pc as usize)) else {
@@ -324,10 +454,13 @@ impl Replay<'_> {
         asked.map(|(number, _)| Change::from_slice(&[(number, u64::from(u32::MAX))])).collect()
     }
 
-    /// What a load or a call has just left in its register.
+    /// What an instruction has just left in its register.
     fn result(&self, machine: &Machine<'_>, pc: u32) -> Option<Value> {
         let insn = self.program.insns().get(pc as usize)?;
-        let regno = if insn.class() == BPF_LDX { insn.dst_reg() } else { BPF_REG_0 };
+        let regno = match insn.class() {
+            BPF_LDX | BPF_ALU | BPF_ALU64 => insn.dst_reg(),
+            _ => BPF_REG_0,
+        };
         machine.regs().get(usize::from(regno)).copied()?
     }
 }

@@ -1,26 +1,31 @@
 //! From what the verification leaves to what a person reads.
 
+use std::time::Instant;
+
 use bpftwin_uapi::insn::*;
 use rustc_hash::FxHashMap;
 
 use super::Found;
-use super::advice::{self, Fault, Known};
+use super::advice::{self, Kind, Known};
 use super::condition::{Answer, Condition, Equal, Refuted};
-use super::flow::{Flow, Question, Val};
+use super::flow::{Flow, Question, Target as Pointee, Val};
 use super::model::*;
 use super::names::Names;
-use super::replay::{Difference, Replay, Replayed, Source};
+use super::replay::{Asked, Difference, Fault, Harm, Replay, Replayed, Source};
 use super::source::Text;
 use crate::bcf::prover::Limits;
 use crate::btf::Btf;
 use crate::exec::Program;
 use crate::verifier::bcf::{Target, Trail, TrailVar};
 use crate::verifier::input::Outcome;
+use crate::verifier::reg_type::ArgType;
 
 /// Models that are tried for one rejection, each with what the run on the one before taught.
 const MAX_MODELS: usize = 12;
 /// Values that are listed along a path.
 const MAX_VALUES: usize = 24;
+/// Instructions of a path of which values are followed.
+const MAX_FOLLOWED: usize = 100_000;
 
 /// Says of each rejection what there is to say.
 pub(super) fn report(
@@ -46,7 +51,9 @@ struct Case<'a> {
     found: &'a Found,
     path: &'a [u32],
     flow: Flow,
-    fault: Fault,
+    /// What makes it a bug; none where no values do.
+    harm: Option<Harm>,
+    deadline: Instant,
 }
 
 impl Case<'_> {
@@ -66,6 +73,19 @@ impl Case<'_> {
     fn pc(&self, step: u32) -> u32 {
         self.path.get(step as usize).copied().unwrap_or(0)
     }
+
+    /// What is known of a pointer that the verifier takes for a number, from what it once was.
+    fn refined(&self, known: &'static Known) -> &'static Known {
+        let is_number =
+            ["R* invalid mem access 'scalar'", "R* type=scalar expected=*"].contains(&known.pattern);
+        let register = named_registers(&self.found.message).first().copied();
+        let held = register.and_then(|regno| self.flow.last.get(usize::from(regno)).copied().flatten());
+        match held.and_then(|val| val.target) {
+            Some(Pointee::Packet | Pointee::PacketEnd) if is_number => &advice::STALE_PACKET,
+            Some(Pointee::Result(_)) if is_number => &advice::RELEASED,
+            _ => known,
+        }
+    }
 }
 
 impl Reporter<'_> {
@@ -76,9 +96,12 @@ impl Reporter<'_> {
         let questions: Vec<Question> =
             found.condition.iter().flat_map(|condition| &condition.vars).map(question).collect();
         let path = &trail.insns[..];
-        let flow = Flow::new(self.names.program, path, path.first() == Some(&0), &questions);
-        let case = Case { found, path, flow, fault: known.map_or(Fault::Access, |known| known.fault) };
+        let followed = if path.len() > MAX_FOLLOWED { &[] } else { path };
+        let flow = Flow::new(self.names.program, followed, path.first() == Some(&0), &questions);
+        let harm = known.and_then(|known| harm(known.kind, &found.message));
+        let case = Case { found, path, flow, harm, deadline: Instant::now() + self.limits.timeout };
         let values = self.values(&case);
+        let known = known.map(|known| case.refined(known));
         Rejection {
             errno: found.errno.0,
             message: found.message.clone(),
@@ -87,7 +110,7 @@ impl Reporter<'_> {
             steps: path.len(),
             path: self.names.text.path(path),
             values,
-            finding: self.finding(&case, known),
+            finding: self.finding(&case),
             meaning: known.map(|known| known.meaning),
             advice: known.map(|known| known.advice),
         }
@@ -95,23 +118,40 @@ impl Reporter<'_> {
 
     /// What the check is about: registers that the message names, or else those that the instruction uses.
     fn registers(&self, case: &Case<'_>) -> Vec<u8> {
-        let named = named_registers(&case.found.message);
-        if !named.is_empty() {
-            return named;
+        let mut regs = named_registers(&case.found.message);
+        let insn = case.path.last().and_then(|&pc| self.names.text.insn(pc));
+        let (Some(&pc), Some(insn)) = (case.path.last(), insn) else { return regs };
+        let is_call = insn.class() == BPF_JMP && insn.op() == BPF_CALL;
+        if let (true, Some(proto)) = (is_call, self.names.program.proto_at(pc)) {
+            // The size behind the memory.
+            let is_size = |regno: &u8| {
+                proto.arg_type.get(usize::from(*regno) - 1).is_some_and(|arg| {
+                    matches!(arg.base(), ArgType::ARG_CONST_SIZE | ArgType::ARG_CONST_SIZE_OR_ZERO)
+                })
+            };
+            let sizes: Vec<u8> = regs
+                .iter()
+                .map(|regno| regno + 1)
+                .filter(|regno| *regno <= BPF_REG_5)
+                .filter(is_size)
+                .collect();
+            regs.extend(sizes.into_iter().filter(|size| !regs.contains(size)).collect::<Vec<_>>());
         }
-        let Some(&pc) = case.path.last() else { return Vec::new() };
-        let Some(insn) = self.names.text.insn(pc) else { return Vec::new() };
+        if !regs.is_empty() || case.harm.is_none() || matches!(case.harm, Some(Harm::Held(_) | Harm::Reached))
+        {
+            return regs;
+        }
         match insn.class() {
             BPF_LDX => vec![insn.src_reg()],
             BPF_ST => vec![insn.dst_reg()],
-            BPF_JMP if insn.op() == BPF_CALL => {
+            BPF_JMP if is_call => {
                 let count = self.names.program.proto_at(pc).map_or(0, |proto| proto.num_params());
                 (BPF_REG_1..=BPF_REG_5).take(count).collect()
             }
-            BPF_JMP if insn.op() == BPF_EXIT => vec![BPF_REG_0],
             BPF_STX => vec![insn.dst_reg(), insn.src_reg()],
             BPF_ALU | BPF_ALU64 if insn.src() == BPF_X => vec![insn.dst_reg(), insn.src_reg()],
             BPF_ALU | BPF_ALU64 => vec![insn.dst_reg()],
+            BPF_JMP | BPF_JMP32 if !matches!(insn.op(), BPF_EXIT | BPF_JA) => vec![insn.dst_reg()],
             _ => Vec::new(),
         }
     }
@@ -119,7 +159,11 @@ impl Reporter<'_> {
     fn values(&self, case: &Case<'_>) -> Vec<Origin> {
         let held = |regno: u8| case.flow.last.get(usize::from(regno)).copied().flatten();
         let start = self.registers(case).into_iter().filter_map(held).filter_map(|Val { def, .. }| def);
-        let steps = case.flow.slice(start);
+        let acquired = match case.harm {
+            Some(Harm::Held(pc)) => case.path.iter().rposition(|&other| other == pc).map(|step| step as u32),
+            _ => None,
+        };
+        let steps = case.flow.slice(start.chain(acquired));
         // The last ones, and all beginnings.
         let skipped = steps.len().saturating_sub(MAX_VALUES);
         let mut values: Vec<Origin> = Vec::new();
@@ -150,18 +194,27 @@ impl Reporter<'_> {
         }
     }
 
-    fn finding(&self, case: &Case<'_>, known: Option<&Known>) -> Finding {
-        match (&case.found.answer, &case.found.condition) {
-            (Some(Answer::Refuted(refuted)), Some(condition)) => self.safe(case, condition, refuted),
-            _ if case.fault == Fault::Rule => {
-                Finding::NoCondition { why: "a rule that no value of an input has to do with".into() }
-            }
-            _ if case.path.is_empty() => Finding::NoCondition {
+    fn finding(&self, case: &Case<'_>) -> Finding {
+        match (&case.found.answer, &case.found.condition, case.harm) {
+            (Some(Answer::Refuted(refuted)), Some(condition), _) => self.safe(case, condition, refuted),
+            (.., None) if advice::look_up(&case.found.message).is_none() => Finding::Unknown {
+                why:
+                    "this message is not in the table: it is not known what has to happen for it to be a bug"
+                        .into(),
+            },
+            (.., None) => Finding::NotAllowed { why: "a rule of the kernel, whatever the values are".into() },
+            (.., Some(_)) if case.path.is_empty() => Finding::NotAllowed {
                 why: "the program is rejected as a whole, not for one of its paths".into(),
             },
-            (Some(Answer::Met(values)), Some(condition)) => self.try_models(case, condition, values.clone()),
-            (Some(Answer::Unknown(why)), _) => Finding::Unknown { why: format!("the prover gave up: {why}") },
-            _ => self.without_condition(case, known),
+            (Some(Answer::Met(values)), Some(condition), Some(harm)) => {
+                self.try_models(case, harm, condition, values.clone())
+            }
+            (Some(Answer::Unknown(why)), _, Some(harm)) => {
+                self.try_runs(case, harm, &format!("the prover gave up: {why}"))
+            }
+            (_, _, Some(harm)) => {
+                self.try_runs(case, harm, "there is no proof, as no condition can be made of this path")
+            }
         }
     }
 
@@ -169,7 +222,11 @@ impl Reporter<'_> {
         let core = condition.core(refuted.target);
         let because = core.iter().filter_map(|&i| self.fact(case, condition, i)).collect();
         Finding::Safe {
-            proved: if refuted.target == Target::PathUnreachable { "path" } else { "access" },
+            proved: match (refuted.target, case.harm) {
+                (Target::PathUnreachable, _) => "path",
+                (Target::Refine, Some(Harm::Later)) => "offset",
+                (Target::Refine, _) => "access",
+            },
             proof_bytes: refuted.proof.len(),
             prove_us: refuted.prove_time.as_micros() as u64,
             check_us: refuted.check_time.as_micros() as u64,
@@ -213,31 +270,35 @@ impl Reporter<'_> {
         Some(Fact { place: text.place(pc), text: words })
     }
 
-    /// A path that no condition is asked for: it is run on chosen inputs.
-    fn without_condition(&self, case: &Case<'_>, known: Option<&Known>) -> Finding {
-        if known.is_none() {
-            return Finding::Unknown {
-                why: "the kernel asks for no condition here, and the message is not known".into(),
-            };
-        }
-        let what = "no condition could be made of this path, on which the verifier joins or splits values, or which has too many or no \
-                    branches";
-        match self.replay(case, &FxHashMap::default()) {
-            Ok(Replayed::Fault { what, inputs }) => self.bug(case, what, &inputs),
-            Ok(Replayed::Failed { why, rereads }) => {
-                Finding::Unknown { why: with_notes(format!("{what}; {why}"), &self.rereads(case, &rereads)) }
-            }
-            Err(why) => Finding::Unknown { why: format!("{what}; {why}") },
-            Ok(Replayed::Differs(_)) => Finding::Unknown { why: what.into() },
-        }
+    /// Runs the program on chosen inputs, where no model says which.
+    fn try_runs(&self, case: &Case<'_>, harm: Harm, no_proof: &str) -> Finding {
+        let (why, notes) = match self.replay(case, harm, &FxHashMap::default()) {
+            Ok(Replayed::Fault { fault, inputs }) => return self.bug(fault, &inputs),
+            Ok(Replayed::Failed { why, rereads, .. }) => (why, self.rereads(case, &rereads)),
+            Ok(Replayed::Differs(_)) => return Finding::Unknown { why: no_proof.into() },
+            Err(why) => (why, Vec::new()),
+        };
+        Finding::Unknown { why: with_notes(format!("{no_proof}; {why}"), &notes) }
     }
 
-    fn replay(&self, case: &Case<'_>, model: &FxHashMap<u32, u64>) -> Result<Replayed, String> {
+    fn replay(&self, case: &Case<'_>, harm: Harm, model: &FxHashMap<u32, u64>) -> Result<Replayed, String> {
         if !case.is_main() {
-            return Err("the function is verified by itself, for any arguments; no run of the whole program was looked for".into());
+            return Err(
+                "the function is global: the kernel verifies it by itself, for any arguments of its types, and whether its callers pass \
+                 such arguments was not looked at. A static function is verified with the arguments that it gets"
+                    .into(),
+            );
         }
-        let replay =
-            Replay { program: self.names.program, path: case.path, flow: &case.flow, fault: case.fault };
+        if case.flow.steps.is_empty() {
+            return Err("the path is too long to be run".into());
+        }
+        let replay = Replay {
+            program: self.names.program,
+            path: case.path,
+            flow: &case.flow,
+            harm,
+            deadline: case.deadline,
+        };
         Ok(replay.search(model))
     }
 
@@ -246,6 +307,7 @@ impl Reporter<'_> {
     fn try_models(
         &self,
         case: &Case<'_>,
+        harm: Harm,
         condition: &Condition,
         mut values: Vec<(TrailVar, u64)>,
     ) -> Finding {
@@ -256,13 +318,16 @@ impl Reporter<'_> {
         for _ in 0..MAX_MODELS {
             let mut model = extra.clone();
             model.extend(values.iter().filter_map(|(var, value)| Some((case.origin(var)?, *value))));
-            let difference = match self.replay(case, &model) {
+            let difference = match self.replay(case, harm, &model) {
                 Err(why) => return unknown(why),
-                Ok(Replayed::Fault { what, inputs }) => return self.bug(case, what, &inputs),
-                Ok(Replayed::Failed { why, rereads }) => {
+                Ok(Replayed::Fault { fault, inputs }) => return self.bug(fault, &inputs),
+                Ok(Replayed::Failed { why, rereads, difference }) => {
                     notes.extend(self.rereads(case, &rereads));
+                    notes
+                        .extend(difference.and_then(|difference| self.unknown_computation(case, difference)));
                     notes.dedup();
-                    let short = "the condition can be met, but a run on its values does not come to harm: ";
+                    let short =
+                        "what the verifier knows of this path does not exclude it, but no run showed it: ";
                     return unknown(with_notes(format!("{short}{why}"), &notes));
                 }
                 Ok(Replayed::Differs(difference)) => difference,
@@ -293,7 +358,7 @@ impl Reporter<'_> {
                     ties.push((var, Equal::Value(value)));
                 }
                 Source::Computed => {
-                    notes.push(format!("the verifier does not know how the value at {here} is computed"));
+                    notes.extend(self.unknown_computation(case, difference));
                     break;
                 }
             }
@@ -301,7 +366,7 @@ impl Reporter<'_> {
                 Answer::Met(values) => values,
                 Answer::Unknown(why) if why.is_empty() => {
                     return unknown(format!(
-                        "the condition says too little to be proved; no run meets it: {}",
+                        "what the verifier knows of this path does not exclude it, but no run can come to it: {}",
                         notes.join("; ")
                     ));
                 }
@@ -311,10 +376,19 @@ impl Reporter<'_> {
                 Answer::Refuted(_) => break,
             };
         }
-        unknown(with_notes(
-            "no run on the condition's values comes to the rejected instruction".into(),
-            &notes,
-        ))
+        let short = "what the verifier knows of this path does not exclude it, but no run showed it";
+        unknown(with_notes(short.into(), &notes))
+    }
+
+    /// A value that the program computes, and the verifier takes for any number.
+    fn unknown_computation(
+        &self,
+        case: &Case<'_>,
+        Difference { step, source }: Difference,
+    ) -> Option<String> {
+        let place = self.names.text.place(case.pc(step));
+        (source == Source::Computed)
+            .then(|| format!("the verifier does not follow {} at {}", place.text, place.at()))
     }
 
     /// Two loads of one value.
@@ -338,9 +412,10 @@ impl Reporter<'_> {
         notes
     }
 
-    fn bug(&self, case: &Case<'_>, what: String, inputs: &[super::replay::Asked]) -> Finding {
+    fn bug(&self, fault: Fault, inputs: &[Asked]) -> Finding {
         let mut listed: Vec<Input> = Vec::new();
-        for asked in inputs.iter().filter(|asked| asked.step.is_some()) {
+        // What the functions that the path goes by ask for has no step.
+        for asked in inputs.iter().filter(|asked| asked.step.is_some() || asked.decisive) {
             let input = Input {
                 what: self.names.input(asked),
                 value: asked.value,
@@ -351,11 +426,52 @@ impl Reporter<'_> {
                 listed.push(input);
             }
         }
-        let what = self.names.with_maps(&what);
-        let fault =
-            if what.is_empty() { format!("the program gets there: {}", case.found.message) } else { what };
+        let fault = match fault {
+            Fault::Access(bad) => self.names.bad_access(&bad),
+            Fault::Reached => "the program gets there".into(),
+            Fault::Unset(regno) => format!("the program gets there, and nothing was written to R{regno}"),
+            Fault::Null(regno) => format!("the program gets there, and R{regno} is NULL"),
+            Fault::Held(call) => format!(
+                "the program gets there, and what {} returned at {} is still held",
+                self.names.callee(call),
+                self.names.text.place(call).at()
+            ),
+            Fault::Returns(value) => format!("the program gets there, and R0 is {value}"),
+            Fault::Endless(steps) => {
+                format!("the program gets there, and {steps} instructions later it is still running")
+            }
+        };
         Finding::Bug { inputs: listed, fault }
     }
+}
+
+/// What a run has to come to for a rejection of this kind, with this message, to be a bug.
+fn harm(kind: Kind, message: &str) -> Option<Harm> {
+    let register = || named_registers(message).first().copied();
+    Some(match kind {
+        Kind::Rule => return None,
+        Kind::Access => Harm::Access,
+        Kind::Later => Harm::Later,
+        Kind::Endless => Harm::Endless,
+        Kind::Reached => Harm::Reached,
+        Kind::Unset => register().map_or(Harm::Reached, Harm::Unset),
+        Kind::Null => register().map_or(Harm::Reached, Harm::Null),
+        Kind::Leak => {
+            number_behind(message, "alloc_insn=").map_or(Harm::Reached, |call| Harm::Held(call as u32))
+        }
+        Kind::Returns => {
+            let first = number_behind(message, "should have been in [");
+            let last = number_behind(message, ", ");
+            first.zip(last).map_or(Harm::Reached, |(first, last)| Harm::Returns(first, last))
+        }
+    })
+}
+
+/// The number behind the last occurrence of `words`.
+fn number_behind(message: &str, words: &str) -> Option<i64> {
+    let (_, rest) = message.rsplit_once(words)?;
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '-').unwrap_or(rest.len());
+    rest[..end].parse().ok()
 }
 
 fn with_notes(why: String, notes: &[String]) -> String {
@@ -366,10 +482,13 @@ fn question(var: &TrailVar) -> Question {
     Question { step: var.step, frame: var.frame, regno: var.regno }
 }
 
-/// Registers in a message: `R3`, `R10`.
+/// Registers in a message: `R3`, `R10`, `arg2`.
 fn named_registers(message: &str) -> Vec<u8> {
     let words = message.split(|c: char| !c.is_ascii_alphanumeric());
-    let number = |word: &str| word.strip_prefix('R')?.parse::<u8>().ok().filter(|&regno| regno <= BPF_REG_FP);
+    let number = |word: &str| {
+        let digits = word.strip_prefix('R').or_else(|| word.strip_prefix("arg"))?;
+        digits.parse::<u8>().ok().filter(|&regno| regno <= BPF_REG_FP)
+    };
     let mut regs: Vec<u8> = words.filter_map(number).collect();
     regs.dedup();
     regs

@@ -77,12 +77,17 @@ impl<'a> Text<'a> {
         }
         let (_, op) = JUMPS.iter().find(|(op, _)| *op == insn.op())?;
         let kind = if insn.class() == BPF_JMP32 { 'w' } else { 'r' };
-        let right =
-            if insn.src() == BPF_X { format!("{kind}{}", insn.src_reg()) } else { insn.imm.to_string() };
+        let is_unsigned = matches!(insn.op(), BPF_JGT | BPF_JGE | BPF_JLT | BPF_JLE | BPF_JSET);
+        let right = match insn.imm {
+            _ if insn.src() == BPF_X => format!("{kind}{}", insn.src_reg()),
+            imm if imm < 0 && is_unsigned && insn.class() == BPF_JMP => format!("{:#x}", i64::from(imm)),
+            imm if imm < 0 && is_unsigned => format!("{imm:#x}"),
+            imm => imm.to_string(),
+        };
         Some(format!("{kind}{} {op} {right}", insn.dst_reg()))
     }
 
-    /// A path as lines, each once.
+    /// A path as lines, each once; but the last line is where the path ends.
     pub fn path(&self, steps: &[u32]) -> Vec<Line> {
         let mut lines: Vec<Line> = Vec::new();
         let mut keys = std::collections::HashMap::new();
@@ -90,6 +95,10 @@ impl<'a> Text<'a> {
         for (i, &pc) in steps.iter().enumerate() {
             let source = self.source(pc);
             let key = source.as_ref().map_or((None, pc), |source| (Some(source.file.clone()), source.line));
+            let is_behind = |index: &usize| i + 1 == steps.len() && index + 1 != lines.len();
+            if keys.get(&key).is_some_and(is_behind) {
+                keys.remove(&key);
+            }
             let index = *keys.entry(key).or_insert_with(|| {
                 let (at, text) = match source {
                     Some(source) => (source.at(), source.text),

@@ -67,9 +67,19 @@ pub struct VecSink(pub Arc<Mutex<Vec<u8>>>);
 impl VecSink {
     /// The log as text, up to its terminating zero.
     pub fn text(&self) -> String {
+        self.tail(usize::MAX)
+    }
+
+    /// The last lines of [`text`](Self::text), of at most `limit` bytes.
+    pub fn tail(&self, limit: usize) -> String {
         let bytes = self.0.lock().unwrap_or_else(|e| e.into_inner());
         let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
-        String::from_utf8_lossy(&bytes[..end]).into_owned()
+        let mut text = &bytes[..end];
+        if end > limit {
+            text = &text[end - limit..];
+            text = text.iter().position(|&b| b == b'\n').map_or(text, |at| &text[at + 1..]);
+        }
+        String::from_utf8_lossy(text).into_owned()
     }
 }
 

@@ -6,11 +6,13 @@ use super::{Known, known};
 pub(super) const NULL_CHECK: &str = "Compare the pointer with NULL and leave on the NULL side before this line. The check has to be on the same value: \
      one on a copy from another lookup does not count.";
 const PACKET_CHECK: &str = "Compare the end of what is accessed with data_end just before: if (ptr + sizeof(*ptr) > data_end) return; with ptr the \
-     very pointer that is accessed. Helpers that may change the packet invalidate earlier checks: load data and data_end again.";
+     very pointer that is accessed (ptr < data_end says nothing to the verifier; metadata ends at data). Helpers that may change the packet \
+     invalidate earlier checks: load data and data_end again.";
 const BOUND_INDEX: &str = "Limit the index right before the access, in an unsigned variable: if (i >= LEN) return; or, where LEN is a power of two, \
      i &= LEN - 1. If the compiler keeps the check on another copy of the value, barrier_var(i) between check and use ties them.";
 const BOUND_SIZE: &str = "Limit the size right before the call, in an unsigned variable: if (size > MAX) return; or size &= MAX with MAX = 2^n - 1. \
-     A result of a helper is negative on error: test that first.";
+     A result of a helper is negative on error: test that first. A check on 32 bits of a register (w2) says nothing of the others: use one \
+     __u64 variable for check and call.";
 pub(super) const CTX_CONST: &str = "Access the context by its fields with constant offsets (ctx->field). Where the compiler computes &ctx->field first, copy \
      the fields to locals, or mark the context __arg_ctx in functions that are not inlined.";
 
@@ -239,9 +241,9 @@ pub(super) const KNOWN: &[Known] = &[
     known(
         "math between * pointer and register with unbounded min value is not allowed",
         Later,
-        "An offset that may be any negative number is added to a pointer.",
+        "An offset of which the verifier knows no bounds is added to a pointer.",
         "Limit the offset before it is added, as an unsigned number: if (off > MAX) return; Where off is a difference or a result of a \
-         helper, test for negative values first.",
+         helper, test for negative values first. The verifier knows no bounds of results of / and %.",
     ),
     known(
         "math between * pointer and * is not allowed",

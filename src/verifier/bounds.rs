@@ -260,6 +260,17 @@ impl RegState {
         }
     }
 
+    /// All that deduction reads.
+    #[inline]
+    fn ranges(&self) -> ([i64; 2], [u64; 2], [i32; 2], [u32; 2]) {
+        (
+            [self.smin_value, self.smax_value],
+            [self.umin_value, self.umax_value],
+            [self.s32_min_value, self.s32_max_value],
+            [self.u32_min_value, self.u32_max_value],
+        )
+    }
+
     fn deduce_bounds(&mut self, features: Features) {
         self.deduce32_bounds(features);
         self.deduce64_bounds();
@@ -277,9 +288,14 @@ impl RegState {
     /// `reg_bounds_sync`: brings all ranges and the known bits into agreement.
     pub fn bounds_sync(&mut self, features: Features) {
         self.update_bounds(features);
-        self.deduce_bounds(features);
-        self.deduce_bounds(features);
-        self.deduce_bounds(features);
+        // What learns nothing in one round learns nothing in the next.
+        for _ in 0..3 {
+            let before = self.ranges();
+            self.deduce_bounds(features);
+            if self.ranges() == before {
+                break;
+            }
+        }
         self.bound_offset();
         self.update_bounds(features);
     }

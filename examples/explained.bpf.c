@@ -135,4 +135,20 @@ int eight_rounds(struct __sk_buff *skb)
 	return bpf_loop(LEN / 2, count_round, 0, 0);
 }
 
+struct numbers {
+	__u64 number[LEN];
+};
+
+__noinline int any_number(struct numbers *numbers, __u32 index)
+{
+	return numbers ? numbers->number[index & (2 * LEN - 1)] : 0;
+}
+
+// A bug in a global function: it is verified for any arguments, whatever its callers pass.
+SEC("socket")
+int calls_any(struct __sk_buff *skb)
+{
+	return any_number((void *)first_value(), 3);
+}
+
 char _license[] SEC("license") = "GPL";

@@ -168,6 +168,17 @@ fn an_allowed_return_value_is_no_bug() {
 }
 
 #[test]
+fn a_global_function_is_run_by_itself() {
+    let Some(object) = example("explained.bpf.o") else { return };
+    let rejection = rejection(&object, "calls_any");
+    assert_eq!(rejection["by_itself"], true);
+    let fault = rejection["finding"]["fault"].as_str().unwrap();
+    assert!(fault.contains("the memory behind argument 1, which has 128 bytes"), "{fault}");
+    assert_eq!(input(&rejection, "argument 1 is not NULL"), 1);
+    assert!(input(&rejection, "argument 2") & 0x1f >= 16, "{rejection}");
+}
+
+#[test]
 fn a_later_round_of_a_callback_is_found() {
     let Some(object) = example("explained.bpf.o") else { return };
     let rejection = rejection(&object, "eight_rounds");
@@ -189,7 +200,7 @@ fn text_and_page_say_the_same() {
         assert!(printed.contains(words), "{words}: {printed}");
         assert!(page.contains(words), "{words}");
     }
-    assert!(printed.contains("9 programs: 0 accepted, 9 rejected"), "{printed}");
+    assert!(printed.contains("10 programs: 0 accepted, 10 rejected"), "{printed}");
     // Colours are for terminals.
     assert!(!printed.contains('\u{1b}'));
     // Source text is escaped, and nothing is loaded from elsewhere.

@@ -15,7 +15,7 @@ use super::object::{Object, OpenError, take_warnings};
 use super::verify::{Job, jobs, object_name, type_name};
 use super::{Selection, output, usage_error, work};
 use crate::bcf::prover;
-use crate::explain::model::{Explanation, Finding, Line, Rejection, proved_words};
+use crate::explain::model::{BY_ITSELF, Branch, Explanation, Finding, Line, Rejection, proved_words};
 use crate::explain::{Explained, Limits, explain, html};
 use crate::kernel::own_memory::OwnMemory;
 use crate::kernel::settings::{Settings, seconds, series_by_name};
@@ -26,6 +26,10 @@ use crate::kernel::{Kernel, KernelSettings};
 const LOG_SIZE: usize = 4096;
 /// Lines of a path that are printed without `--full`.
 const LINES: usize = 30;
+/// Inputs that are printed without `--full`.
+const INPUTS: usize = 20;
+/// Branches of a line that are printed without `--full`.
+const BRANCHES: usize = 6;
 /// Columns of text that does not go to a terminal.
 const COLUMNS: u16 = 110;
 
@@ -263,6 +267,9 @@ impl Printer {
             let more = format!("{} other paths to this instruction, proved safe too", rejection.more_paths);
             head.add_row(["also on", &more]);
         }
+        if rejection.by_itself {
+            head.add_row(["function", BY_ITSELF]);
+        }
         if let Some(meaning) = rejection.meaning {
             head.add_row(["meaning", meaning]);
         }
@@ -303,12 +310,12 @@ impl Printer {
             Finding::Bug { inputs, .. } if !inputs.is_empty() => {
                 let mut listed = table(&["inputs", "", ""]);
                 let decisive = inputs.iter().filter(|input| input.decisive).count();
-                let shown = if self.full { usize::MAX } else { LINES };
+                let shown = if self.full { usize::MAX } else { INPUTS };
                 for input in inputs.iter().filter(|input| input.decisive || self.full).take(shown) {
                     listed.add_row([
                         format!("  {}", input.place.at()),
                         input.what.clone(),
-                        number(input.value),
+                        input.choice().map_or_else(|| number(input.value), Into::into),
                     ]);
                 }
                 if decisive > shown {
@@ -335,22 +342,35 @@ impl Printer {
             path.add_row([format!("  {skipped} lines before; --full prints them")]);
         }
         for (i, line) in rejection.path.iter().enumerate().skip(skipped) {
-            path.add_row(path_row(line, i + 1 == rejection.path.len()));
+            path.add_row(self.path_row(line, i + 1 == rejection.path.len()));
         }
         writeln!(out, "{}", path.trim_fmt())
     }
-}
 
-fn path_row(line: &Line, is_last: bool) -> Row {
-    let visits = if line.visits > 1 { format!(" ×{}", line.visits) } else { String::new() };
-    let mark = if is_last { ">" } else { " " };
-    let ways: Vec<String> = line.branches.iter().map(|branch| branch.way()).collect();
-    Row::from([format!("{mark} {}{visits}", line.at), line.text.clone(), ways.join("\n")])
+    fn path_row(&self, line: &Line, is_last: bool) -> Row {
+        let visits = if line.visits > 1 { format!(" ×{}", line.visits) } else { String::new() };
+        let mark = if is_last { ">" } else { " " };
+        // An unrolled loop has the same branch again and again.
+        let mut ways: Vec<(String, usize)> = Vec::new();
+        for way in line.branches.iter().map(Branch::way) {
+            match ways.iter_mut().find(|(known, _)| *known == way) {
+                Some((_, times)) => *times += 1,
+                None => ways.push((way, 1)),
+            }
+        }
+        let shown = if self.full { ways.len() } else { BRANCHES };
+        let more = ways.len().saturating_sub(shown);
+        let first = (more != 0).then(|| format!("{more} before"));
+        let text = |(way, times)| if times > 1 { format!("{way} ×{times}") } else { way };
+        let ways: Vec<String> = first.into_iter().chain(ways.into_iter().skip(more).map(text)).collect();
+        Row::from([format!("{mark} {}{visits}", line.at), line.text.clone(), ways.join("\n")])
+    }
 }
 
 /// A finding as a sentence.
 pub fn in_words(finding: &Finding) -> String {
     match finding {
+        Finding::Safe { proved, proof_bytes: 0, .. } => proved_words(proved).into(),
         Finding::Safe { proved, proof_bytes, prove_us, check_us, .. } => {
             format!(
                 "{}; proved in {}, a proof of {proof_bytes} bytes that was checked in {}",

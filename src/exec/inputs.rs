@@ -15,6 +15,9 @@ pub enum Origin {
     /// What the helper call at instruction `insn` returned when it was executed for the `nth` time, counted from zero. Of
     /// pointers that may be null: 0 for null, 1 for one that is not.
     Return { insn: u32, nth: u32 },
+    /// An argument (1 to 5) of the global function that the run begins with. Of pointers that may be null: 0 for null, 1 for one
+    /// that is not.
+    Argument { number: u8 },
     /// Which way it goes where the program has no say: 1 if a tail call leaves the program, if `may_goto` leaves its loop, if a
     /// packet load of classic BPF fails behind the linear data; the number of elements that `bpf_for_each_map_elem` finds.
     Choice { insn: u32, nth: u32 },

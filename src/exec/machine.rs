@@ -14,7 +14,9 @@ use super::memory::{KERNEL, Region, RegionId, RegionKind, Value};
 use super::program::Program;
 use super::stop::{BadAccess, Stop, Wrong};
 use super::terms::{Change, TermId, Terms};
+use crate::verifier::SubprogArg;
 use crate::verifier::prog::VerifierMap;
+use crate::verifier::reg_type::{ArgType, flag};
 
 pub(super) type Exec<T> = Result<T, Stop>;
 
@@ -109,6 +111,41 @@ impl<'p> Machine<'p> {
         }
         let _ = machine.push_frame(0);
         machine
+    }
+
+    /// Makes a run that has not begun one of the global function at `start` instead of the main program. Its arguments are asked for.
+    pub fn begin_at(&mut self, start: u32, args: &[SubprogArg]) -> Result<(), Stop> {
+        self.pc = start;
+        self.regs[BPF_REG_1 as usize..=BPF_REG_5 as usize].fill(None);
+        for (number, arg) in (1..=5).zip(args) {
+            self.regs[usize::from(number)] = Some(self.argument(number, arg)?);
+        }
+        Ok(())
+    }
+
+    fn argument(&mut self, number: u8, arg: &SubprogArg) -> Exec<Value> {
+        let origin = Origin::Argument { number };
+        let arg_type = arg.arg_type;
+        match arg_type.base() {
+            ArgType::ARG_ANYTHING => return Ok(self.ask(origin, Range::FULL)),
+            ArgType::ARG_PTR_TO_CTX => return Ok(self.pointer_to(self.context, 0)),
+            _ => {}
+        }
+        let choice = if arg_type.may_be_null() { self.ask(origin, Range::CHOICE) } else { Value::scalar(1) };
+        if choice.bits == 0 {
+            return Ok(choice);
+        }
+        let pointer = match arg_type.base() {
+            ArgType::ARG_PTR_TO_MEM if !arg_type.has(flag::PTR_UNTRUSTED) => {
+                let size = arg.mem_size_or_btf_id.into();
+                let memory = self.new_region(RegionKind::Argument { number }, 0, size)?;
+                self.region_mut(memory).writable = !arg_type.has(flag::MEM_RDONLY);
+                self.pointer_to(memory, 0)
+            }
+            ArgType::ARG_PTR_TO_MEM | ArgType::ARG_PTR_TO_BTF_ID => self.kernel_object(),
+            _ => return self.unsupported("an argument of this type"),
+        };
+        Ok(Value { term: choice.term, ..pointer })
     }
 
     /// The instruction that comes next.

@@ -50,6 +50,10 @@ pub enum RegionKind {
         name: &'static str,
     },
     FlowKeys,
+    /// What an argument of the global function that the run begins with points to.
+    Argument {
+        number: u8,
+    },
     /// A buffer of the context, whose size is compared with the program's needs when it is attached.
     Buffer {
         field: i32,
@@ -74,7 +78,8 @@ impl fmt::Display for RegionKind {
             RegionKind::Map { map } => write!(f, "map {map}"),
             RegionKind::Helper { insn, .. } => write!(f, "memory from the call at {insn}"),
             RegionKind::Socket { .. } => f.write_str("socket"),
-            RegionKind::FlowKeys => f.write_str("flow keys"),
+            RegionKind::FlowKeys => f.write_str("struct bpf_flow_keys"),
+            RegionKind::Argument { number } => write!(f, "memory behind argument {number}"),
             RegionKind::Buffer { .. } => f.write_str("buffer"),
             RegionKind::Kernel => f.write_str("kernel memory"),
             RegionKind::Function { .. } => f.write_str("function"),

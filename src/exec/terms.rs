@@ -28,11 +28,12 @@ enum Op {
 struct Operand {
     bits: u64,
     term: Option<TermId>,
+    is_pointer: bool,
 }
 
 impl From<Value> for Operand {
     fn from(value: Value) -> Self {
-        Operand { bits: value.bits, term: value.term }
+        Operand { bits: value.bits, term: value.term, is_pointer: value.region.is_some() }
     }
 }
 
@@ -69,8 +70,8 @@ impl Terms {
 
     /// The answer itself.
     pub fn answer(&mut self, number: u32, bits: u64) -> Option<TermId> {
-        let left = Operand { bits, term: None };
-        self.push(Term { op: Op::Answer(number), left, right: Operand { bits: 0, term: None } })
+        let left = Value::scalar(bits).into();
+        self.push(Term { op: Op::Answer(number), left, right: Value::default().into() })
     }
 
     /// The result of an operation; none where it depends on no input.
@@ -97,7 +98,7 @@ impl Terms {
             let mask = alu::truncate(u64::MAX, bits as u32 / 8);
             return self.with(BPF_AND, value, mask).term;
         }
-        let right = Operand { bits: 0, term: None };
+        let right = Value::default().into();
         self.push(Term { op: Op::Swap { bits: bits as u8 }, left: value.into(), right })
     }
 
@@ -152,12 +153,14 @@ impl Terms {
             };
             let (width, mask) = if is64 { (64, mask) } else { (32, mask & 0xffff_ffff) };
             let shift = (right.bits % width) as u32;
+            // A pointer depends on whether there is one; its offset is the other side.
+            let goes_left = left.term.is_some() && !(left.is_pointer && right.term.is_some());
             match op {
                 BPF_MOV if off == 0 => want(right, target, mask),
                 BPF_MOV => want(right, target, mask & alu::truncate(u64::MAX, off as u32 / 8)),
-                BPF_ADD if left.term.is_some() => want(left, target.wrapping_sub(right.bits), mask),
+                BPF_ADD if goes_left => want(left, target.wrapping_sub(right.bits), mask),
                 BPF_ADD => want(right, target.wrapping_sub(left.bits), mask),
-                BPF_SUB if left.term.is_some() => want(left, target.wrapping_add(right.bits), mask),
+                BPF_SUB if goes_left => want(left, target.wrapping_add(right.bits), mask),
                 BPF_SUB => want(right, left.bits.wrapping_sub(target), mask),
                 BPF_NEG => want(left, target.wrapping_neg(), mask),
                 BPF_XOR if left.term.is_some() => want(left, target ^ right.bits, mask),

@@ -59,10 +59,9 @@ pub static RELEASED: Known = known(
     "Read what is needed before it is given back, and give it back once only.",
 );
 
-/// The entry for a message: for its last line that has one.
+/// The entry for a message: the first one that one of its lines matches.
 pub fn look_up(message: &str) -> Option<&'static Known> {
-    let of_line = |line| tables().find(|known| matches(known.pattern, line));
-    message.lines().rev().find_map(of_line)
+    tables().find(|known| message.lines().any(|line| matches(known.pattern, line)))
 }
 
 fn tables() -> impl Iterator<Item = &'static Known> {

@@ -26,6 +26,8 @@ pub enum Target {
     MapValue(u32),
     /// What the call at this step returned.
     Result(u32),
+    /// The memory that this argument (1 to 5) of the function points to which the path begins with.
+    Argument(u8),
     Other,
 }
 
@@ -121,11 +123,13 @@ struct Walk<'a> {
 }
 
 impl Flow {
-    /// Walks `path`. `questions` are in the order of their steps. `main`: the path begins with the main program.
-    pub fn new(program: &Program, path: &[u32], main: bool, questions: &[Question]) -> Flow {
+    /// Walks `path`. `questions` are in the order of their steps; `args` is what R1 and those behind it point to in the beginning.
+    pub fn new(program: &Program, path: &[u32], args: &[Option<Target>], questions: &[Question]) -> Flow {
         let mut walk = Walk { program, path, frames: vec![Frame::new(0)] };
-        if main {
-            walk.frames[0].regs[BPF_REG_1 as usize] = Some(Val { def: None, target: Some(Target::Context) });
+        for (reg, &target) in
+            walk.frames[0].regs[BPF_REG_1 as usize..=BPF_REG_5 as usize].iter_mut().zip(args)
+        {
+            *reg = Some(Val { def: None, target });
         }
         let mut flow =
             Flow { steps: Vec::with_capacity(path.len()), last: [None; MAX_BPF_REG], asked: Vec::new() };

@@ -2,7 +2,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::model::{Explanation, Finding, Input, Line, Place, Rejection, proved_words};
+use super::model::{BY_ITSELF, Explanation, Finding, Input, Line, Place, Rejection, proved_words};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -84,6 +84,7 @@ fn one(rejection: &Rejection) -> Markup {
             @if rejection.more_paths != 0 {
                 p { "Also on " (rejection.more_paths) " other paths to this instruction, which were proved safe too." }
             }
+            @if rejection.by_itself { p { (BY_ITSELF) } }
             @if let Some(meaning) = rejection.meaning { p { (meaning) } }
             (finding(&rejection.finding))
             @if let Some(advice) = rejection.advice { p .advice { strong { "What to do. " } (advice) } }
@@ -136,7 +137,10 @@ fn finding(finding: &Finding) -> Markup {
     match finding {
         Finding::Safe { proved, proof_bytes, prove_us, because, .. } => html! {
             p .verdict {
-                (proved_words(proved)) ". Proved in " (millis(*prove_us)) " ms; the proof has " (proof_bytes) " bytes, and was checked step by step."
+                (proved_words(proved)) "."
+                @if *proof_bytes != 0 {
+                    " Proved in " (millis(*prove_us)) " ms; the proof has " (proof_bytes) " bytes, and was checked step by step."
+                }
             }
             @if !because.is_empty() {
                 h4 { "What the proof puts together" }
@@ -170,7 +174,10 @@ fn input_row(input: &Input) -> Markup {
         tr {
             td .at { (input.place.at()) }
             td { (input.what) }
-            td { code { (input.value) @if input.value > 9 { " " span .insn { (format!("{:#x}", input.value)) } } } }
+            td { code {
+                @if let Some(choice) = input.choice() { (choice) }
+                @else { (input.value) @if input.value > 9 { " " span .insn { (format!("{:#x}", input.value)) } } }
+            } }
         }
     }
 }

@@ -121,7 +121,7 @@ pub fn explain(
     let (found, unfinished, outcome, mut accepted_with) =
         verify(bpf_check_bcf(input), &sink, limits, || again.accepted(limits));
     let btf_vmlinux = kernel.btf_vmlinux();
-    let rejections = report::report(&found, &outcome, btf_vmlinux.as_deref(), &limits.prover);
+    let mut rejections = report::report(&found, &outcome, btf_vmlinux.as_deref(), &limits.prover);
     let log = own_lines(&sink.tail(LOG_BYTES));
     // What can be met on a whole path, nothing refutes that is said of a part of it.
     let is_met = found.iter().any(|found| matches!(found.answer, Some(Answer::Met(_))));
@@ -130,6 +130,9 @@ pub fn explain(
         accepted_with = Some(again.accepted(limits));
     }
     let accepted_with = accepted_with.flatten();
+    if accepted_with.is_some() {
+        rejections.iter_mut().for_each(Rejection::accepted);
+    }
     let Outcome { result, not_emulated, .. } = outcome;
     Explained { result, accepted_with, not_emulated, rejections, unfinished, log }
 }
@@ -227,6 +230,8 @@ fn message(log: &str) -> String {
         line.is_empty() || is_bcf(line) || starts(&STATISTICS) || starts(&STATES)
     };
     let lines = log.lines().rev().filter(|line| !is_other(line)).take_while(|line| !is_progress(line));
+    // One message of the kernel has no end of line.
+    let lines = lines.map(|line| line.split_once("processed ").map_or(line, |(own, _)| own));
     let mut lines: Vec<&str> = lines.take(MESSAGE_LINES).collect();
     lines.reverse();
     lines.join("\n")

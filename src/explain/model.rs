@@ -67,11 +67,28 @@ pub struct Rejection {
     /// What the check is about and where it comes from, along the path.
     pub values: Vec<Origin>,
     pub finding: Finding,
+    /// The path begins with a global function, which the kernel verifies by itself, for any arguments of its types; so was it looked at.
+    pub by_itself: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub meaning: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<&'static str>,
 }
+
+impl Rejection {
+    /// The program is accepted with proofs: what was not settled for this path is.
+    pub fn accepted(&mut self) {
+        if let Finding::Unknown { .. } = self.finding {
+            let because = Vec::new();
+            self.finding =
+                Finding::Safe { proved: "program", proof_bytes: 0, prove_us: 0, check_us: 0, because };
+        }
+    }
+}
+
+/// What is to be said of a rejection [by itself](Rejection::by_itself).
+pub const BY_ITSELF: &str = "The path begins with a global function, which the kernel verifies by itself, for any arguments of its types. Its callers were \
+     not looked at: what they never pass is no excuse. A static function is verified with the arguments that it gets.";
 
 /// An instruction, and its source line where that is known.
 #[derive(Serialize, Clone, PartialEq, Eq, Debug)]
@@ -156,7 +173,8 @@ pub enum Finding {
     /// The condition is refuted, with a proof that the strict checker takes.
     Safe {
         /// `path`: nothing takes it; `access`: whatever takes it, the access is inside of its memory; `offset`: whatever takes it, the
-        /// offset that is added to a pointer is small enough. What is accessed with the pointer is checked later.
+        /// offset that is added to a pointer is small enough (what is accessed with the pointer is checked later); `program`: the
+        /// program is accepted as a whole, with [proofs](Explanation::accepted_with) of its own.
         proved: &'static str,
         proof_bytes: usize,
         prove_us: u64,
@@ -194,6 +212,7 @@ impl Finding {
 pub fn proved_words(proved: &str) -> &'static str {
     match proved {
         "path" => "no input takes this path",
+        "program" => "the program is accepted as a whole, as is said below",
         "offset" => "whatever takes this path, the offset is one that may be added to the pointer",
         _ => "whatever takes this path, the access is inside of its memory",
     }
@@ -206,11 +225,20 @@ pub struct Fact {
     pub text: String,
 }
 
+impl Input {
+    /// The value in words, where it is a choice.
+    pub fn choice(&self) -> Option<&'static str> {
+        self.is_choice.then_some(if self.value == 0 { "no" } else { "yes" })
+    }
+}
+
 /// An input of the program and its value.
 #[derive(Serialize, Clone, PartialEq, Eq, Debug)]
 pub struct Input {
     pub what: String,
     pub value: u64,
+    /// The value is 1 for yes, or 0 for no.
+    pub is_choice: bool,
     pub place: Place,
     /// The value decides: it is from the condition's model, or the path needs it.
     pub decisive: bool,

@@ -64,6 +64,7 @@ impl Names<'_> {
                     self.callee(path.get(step as usize).copied().unwrap_or(0))
                 )
             }
+            Some(Target::Argument(number)) => format!("what argument {number} points to"),
             _ => "memory of the kernel".into(),
         })
     }
@@ -160,6 +161,8 @@ impl Names<'_> {
                 format!("{} finds something", self.callee(insn))
             }
             Origin::Return { insn, .. } => self.call(insn),
+            Origin::Argument { number } if asked.is_choice() => format!("argument {number} is not NULL"),
+            Origin::Argument { number } => format!("argument {number}"),
             Origin::Choice { .. } => "what the kernel decides here".into(),
             Origin::PacketSize { .. } => "length of the packet".into(),
             Origin::MetaSize { .. } => "length of the packet's metadata".into(),

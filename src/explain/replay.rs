@@ -14,6 +14,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::flow::Flow;
 use crate::exec::{At, BadAccess, Change, Inputs, Machine, Origin, Program, Range, RegionKind, Stop, Value};
+use crate::verifier::SubprogArg;
 
 /// Runs for one model.
 const MAX_RUNS: usize = 400;
@@ -65,6 +66,8 @@ pub enum Fault {
 pub struct Replay<'a> {
     pub program: &'a Program,
     pub path: &'a [u32],
+    /// Arguments of the global function that the path begins with; none for the main program.
+    pub args: Option<&'a [SubprogArg]>,
     pub flow: &'a Flow,
     pub harm: Harm,
     /// No run begins after this.
@@ -267,6 +270,10 @@ impl Replay<'_> {
         let mut about = None;
         // Offset of the last instruction's end in the packet.
         let mut packet_end = None;
+        if let (Some(args), Some(&start)) = (self.args, self.path.first()) {
+            position.set(Some(0));
+            ended = machine.begin_at(start, args).err().map(|stop| Run::Ended(stop.to_string()));
+        }
         for (i, &pc) in self.path.iter().enumerate() {
             let depth = self.flow.steps.get(i).map_or(1, |step| step.frame + 1);
             position.set(None);

@@ -16,6 +16,8 @@ use super::source::Text;
 use crate::bcf::prover::Limits;
 use crate::btf::Btf;
 use crate::exec::Program;
+use crate::helpers::is_async_callback_calling_function;
+use crate::verifier::SubprogArg;
 use crate::verifier::bcf::{Target, Trail, TrailVar};
 use crate::verifier::input::Outcome;
 use crate::verifier::reg_type::ArgType;
@@ -50,6 +52,7 @@ struct Reporter<'a> {
 struct Case<'a> {
     found: &'a Found,
     path: &'a [u32],
+    args: Option<&'a [SubprogArg]>,
     flow: Flow,
     /// What makes it a bug; none where no values do.
     harm: Option<Harm>,
@@ -57,11 +60,6 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// The path begins with the main program, so that a run of the program can take it.
-    fn is_main(&self) -> bool {
-        self.path.first() == Some(&0)
-    }
-
     /// The step that made the value of a variable.
     fn origin(&self, var: &TrailVar) -> Option<u32> {
         let vars = &self.found.condition.as_ref()?.vars;
@@ -97,9 +95,10 @@ impl Reporter<'_> {
             found.condition.iter().flat_map(|condition| &condition.vars).map(question).collect();
         let path = &trail.insns[..];
         let followed = if path.len() > MAX_FOLLOWED { &[] } else { path };
-        let flow = Flow::new(self.names.program, followed, path.first() == Some(&0), &questions);
+        let args = trail.args.as_deref();
+        let flow = Flow::new(self.names.program, followed, &targets(args), &questions);
         let harm = known.and_then(|known| harm(known.kind, &found.message));
-        let case = Case { found, path, flow, harm, deadline: Instant::now() + self.limits.timeout };
+        let case = Case { found, path, args, flow, harm, deadline: Instant::now() + self.limits.timeout };
         let values = self.values(&case);
         let known = known.map(|known| case.refined(known));
         Rejection {
@@ -111,6 +110,7 @@ impl Reporter<'_> {
             path: self.names.text.path(path),
             values,
             finding: self.finding(&case),
+            by_itself: args.is_some(),
             meaning: known.map(|known| known.meaning),
             advice: known.map(|known| known.advice),
         }
@@ -282,12 +282,12 @@ impl Reporter<'_> {
     }
 
     fn replay(&self, case: &Case<'_>, harm: Harm, model: &FxHashMap<u32, u64>) -> Result<Replayed, String> {
-        if !case.is_main() {
-            return Err(
-                "the function is global: the kernel verifies it by itself, for any arguments of its types, and whether its callers pass \
-                 such arguments was not looked at. A static function is verified with the arguments that it gets"
-                    .into(),
-            );
+        let into_callback = |pair: &[u32]| {
+            let helper = self.names.program.helper_at(pair[0]);
+            helper.is_some_and(is_async_callback_calling_function) && pair[1] != pair[0] + 1
+        };
+        if case.args.is_none() && case.path.first() != Some(&0) || case.path.windows(2).any(into_callback) {
+            return Err("what is rejected is in a callback that runs later, which is not run".into());
         }
         if case.flow.steps.is_empty() {
             return Err("the path is too long to be run".into());
@@ -295,6 +295,7 @@ impl Reporter<'_> {
         let replay = Replay {
             program: self.names.program,
             path: case.path,
+            args: case.args,
             flow: &case.flow,
             harm,
             deadline: case.deadline,
@@ -419,6 +420,7 @@ impl Reporter<'_> {
             let input = Input {
                 what: self.names.input(asked),
                 value: asked.value,
+                is_choice: asked.is_choice(),
                 place: self.names.text.place(asked.at.insn),
                 decisive: asked.decisive,
             };
@@ -443,6 +445,18 @@ impl Reporter<'_> {
         };
         Finding::Bug { inputs: listed, fault }
     }
+}
+
+/// What R1 and those behind it point to where a path begins.
+fn targets(args: Option<&[SubprogArg]>) -> Vec<Option<Pointee>> {
+    let Some(args) = args else { return vec![Some(Pointee::Context)] };
+    let target = |(number, arg): (u8, &SubprogArg)| match arg.arg_type.base() {
+        ArgType::ARG_PTR_TO_CTX => Some(Pointee::Context),
+        ArgType::ARG_PTR_TO_MEM => Some(Pointee::Argument(number)),
+        ArgType::ARG_ANYTHING => None,
+        _ => Some(Pointee::Other),
+    };
+    (1..).zip(args).map(target).collect()
 }
 
 /// What a run has to come to for a rejection of this kind, with this message, to be a bug.

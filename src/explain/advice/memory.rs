@@ -78,15 +78,22 @@ pub(super) const KNOWN: &[Known] = &[
     known("R* is invalid", Rule, "The instruction names a register that there is not.", "Use R0 to R10."),
     // The packet.
     known(
-        "R* offset is outside of the packet",
+        "invalid access to packet, off=* size=*, R*(id=0,*",
         Access,
         "The access goes beyond the part of the packet that was compared with data_end on this path.",
         PACKET_CHECK,
     ),
     known(
-        "invalid access to packet, off=*",
+        "invalid access to packet, *",
         Access,
-        "The access goes beyond the part of the packet that was compared with data_end on this path.",
+        "The offset into the packet varies, and the access goes beyond the part that was compared with data_end on this path.",
+        "Limit the offset first: as long as it may be 64 KiB or more in all, comparisons of the pointer say nothing. Then compare the end of what \
+         is accessed with data_end: if (ptr + sizeof(*ptr) > data_end) return; with ptr the very pointer that is accessed.",
+    ),
+    known(
+        "R* offset is outside of the packet",
+        Access,
+        "The pointer was not compared with data_end on this path, or compared when it was another one.",
         PACKET_CHECK,
     ),
     known(
@@ -291,7 +298,8 @@ pub(super) const KNOWN: &[Known] = &[
         "R* bitwise operator * on pointer prohibited",
         Rule,
         "Pointers can be added to and subtracted from, nothing else.",
-        "Compute the offset as a number, mask that, and add it to the pointer.",
+        "Compute the offset as a number, mask that, and add it to the pointer. Where the compiler made | of a +, because it knows the lower bits, \
+         barrier_var() on the offset stops it.",
     ),
     known(
         "R* 32-bit pointer arithmetic prohibited",

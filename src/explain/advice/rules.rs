@@ -333,6 +333,12 @@ pub(super) const KNOWN: &[Known] = &[
         "Pass &value->lock.",
     ),
     known(
+        "timer pointer in R1 map_uid=* doesn't match map pointer in R2 map_uid=*",
+        Rule,
+        "The timer is in a value of another map than the one that is passed.",
+        "Pass the map that the value was looked up in.",
+    ),
+    known(
         "tracing progs cannot use * yet",
         Rule,
         "Tracing programs may run anywhere, also where the lock is held: maps with such fields are not for them.",

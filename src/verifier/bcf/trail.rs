@@ -2,9 +2,9 @@
 //! are about.
 
 use super::Expr;
-use crate::verifier::Verifier;
 use crate::verifier::backtrack::get_prev_insn_idx;
 use crate::verifier::state_tree::StateRef;
+use crate::verifier::{SubprogArg, Verifier};
 
 /// The way to a rejection.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +12,8 @@ pub struct Trail {
     /// Instructions in the order in which they ran, the rejected one last. Begins with the first one of the function that is
     /// verified, which is not the main program's where a global function or a callback is verified on its own.
     pub insns: Vec<u32>,
+    /// Arguments of the function that it begins with, where that is a global one which is verified for any arguments.
+    pub args: Option<Vec<SubprogArg>>,
     /// Variables of the condition, in the order in which they were made.
     pub vars: Vec<TrailVar>,
     /// Conjuncts of the path condition, in order.
@@ -80,12 +82,15 @@ impl Verifier {
             return;
         }
         let insns = self.present_path();
+        let begun = self.cur_state.frames.first().map_or(0, |frame| frame.subprogno as usize);
+        let function = self.subprog_info.get(begun).filter(|function| begun != 0 && !function.is_async_cb);
+        let args = function.and_then(|function| Some(function.args.get(..function.arg_cnt.into())?.to_vec()));
         let Some(bcf) = &mut self.bcf else { return };
         // Of an earlier condition, or of none that could be made.
         let same_path = bcf.notes.steps as usize + 1 == insns.len();
         let vars = if same_path { bcf.notes.vars.clone() } else { Vec::new() };
         let conds = if same_path { bcf.notes.conds.clone() } else { Vec::new() };
-        bcf.notes.trail = Some(Box::new(Trail { insns, vars, conds }));
+        bcf.notes.trail = Some(Box::new(Trail { insns, args, vars, conds }));
     }
 
     /// Instructions from where the function that is verified begins up to the present one, as jump histories tell.

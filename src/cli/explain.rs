@@ -263,8 +263,7 @@ impl Printer {
                 .map_or_else(String::new, |source| format!("{}  {}\n", source.at(), source.text));
             head.add_row(["at", &format!("{at}{}: {}", place.insn, place.text)]);
         }
-        if rejection.more_paths != 0 {
-            let more = format!("{} other paths to this instruction, proved safe too", rejection.more_paths);
+        if let Some(more) = rejection.other_paths() {
             head.add_row(["also on", &more]);
         }
         if rejection.by_itself {

@@ -207,6 +207,15 @@ mod tests {
     }
 
     #[test]
+    fn pointers_keep_their_choice() {
+        let mut terms = Terms::default();
+        let pointer = Value { region: Some(super::super::KERNEL), ..input(&mut terms, 0, 1) };
+        let offset = input(&mut terms, 1, 0);
+        let sum = terms.alu(BPF_ADD, 0, true, pointer, offset).unwrap();
+        assert_eq!(terms.solve(sum, 65).as_slice(), [(1, 64)]);
+    }
+
+    #[test]
     fn undoes_arithmetic() {
         let mut terms = Terms::default();
         let value = input(&mut terms, 3, 0xffff_0000);

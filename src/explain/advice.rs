@@ -95,6 +95,14 @@ mod tests {
                 "program of this type cannot use helper bpf_probe_read#4",
                 "program of this type cannot use helper *",
             ),
+            (
+                "invalid access to packet, off=0 size=4, R2(id=3,off=0,r=0)\nR2 offset is outside of the packet",
+                "invalid access to packet, *",
+            ),
+            (
+                "R1 type=scalar expected=fp\nCaller passes invalid args into func#1 ('f')",
+                "Caller passes invalid args into func#* ('*')",
+            ),
             ("Unreleased reference id=3 alloc_insn=7", "Unreleased reference id=* alloc_insn=*"),
             ("invalid stack R10 off=-520 size=8", "invalid* stack R* off=* size=*"),
             (

@@ -81,9 +81,7 @@ fn one(rejection: &Rejection) -> Markup {
                 @for line in rejection.message.lines() { " " code { (line) } br; }
             }
             @if let Some(place) = &rejection.place { (place_of(place)) }
-            @if rejection.more_paths != 0 {
-                p { "Also on " (rejection.more_paths) " other paths to this instruction, which were proved safe too." }
-            }
+            @if let Some(more) = rejection.other_paths() { p { "Also on " (more) "." } }
             @if rejection.by_itself { p { (BY_ITSELF) } }
             @if let Some(meaning) = rejection.meaning { p { (meaning) } }
             (finding(&rejection.finding))

@@ -52,7 +52,7 @@ const MESSAGE_BYTES: usize = 1 << 13;
 /// Lines of a message.
 const MESSAGE_LINES: usize = 4;
 /// Paths to one instruction behind which no more are looked for if the whole program can be accepted.
-const ENOUGH_PATHS: usize = 100;
+pub const ENOUGH_PATHS: usize = 100;
 
 /// What is found of a program.
 pub struct Explained {

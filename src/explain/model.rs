@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::ENOUGH_PATHS;
+
 /// What there is to say of one program.
 #[derive(Serialize, Debug)]
 pub struct Explanation {
@@ -17,7 +19,7 @@ pub struct Explanation {
     pub reason: Option<String>,
     /// In the order in which the verifier comes to them: the next one is there only if the one before is proved safe.
     pub rejections: Vec<Rejection>,
-    /// Time was up: what comes behind the last rejection was not looked at.
+    /// Time was up, or enough was seen of a program that is accepted with proofs: what comes behind the last rejection was not looked at.
     pub unfinished: bool,
     /// Proofs with which `BPFTWIN_BCF=auto` accepts the program. Then not all paths to a rejection are counted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,6 +78,14 @@ pub struct Rejection {
 }
 
 impl Rejection {
+    /// What is to be said of the paths that are not shown.
+    pub fn other_paths(&self) -> Option<String> {
+        let at_least = if self.more_paths < ENOUGH_PATHS { "" } else { "at least " };
+        let text =
+            || format!("{at_least}{} other paths to this instruction, proved safe too", self.more_paths);
+        (self.more_paths != 0).then(text)
+    }
+
     /// The program is accepted with proofs: what was not settled for this path is.
     pub fn accepted(&mut self) {
         if let Finding::Unknown { .. } = self.finding {

@@ -18,6 +18,25 @@ pub(super) const CTX_CONST: &str = "Access the context by its fields with consta
 
 /// From the most to the least special.
 pub(super) const KNOWN: &[Known] = &[
+    // Arguments of global functions. What is wrong with the memory is said on another line.
+    known(
+        "arg#* is expected to be non-NULL",
+        Rule,
+        "The function's parameter is marked as never NULL.",
+        NULL_CHECK,
+    ),
+    known(
+        "arg#* expects pointer to ctx",
+        Rule,
+        "The function's parameter is the context.",
+        "Pass ctx as the program got it.",
+    ),
+    known(
+        "Caller passes invalid args into func#* ('*')",
+        Rule,
+        "An argument does not fit the type of the global function.",
+        "Check pointers for NULL before, pass memory of the parameter's size, or annotate (__arg_ctx, __arg_nonnull).",
+    ),
     // Pointers that may be null, or are no pointers.
     known("R* invalid mem access '*_or_null'", Access, "The pointer may be NULL here.", NULL_CHECK),
     known(

@@ -170,18 +170,6 @@ pub(super) const KNOWN: &[Known] = &[
         "Use what bpf_trace_printk() in bpf-helpers(7) lists, with as many arguments as conversions.",
     ),
     known("get_local_storage() doesn't support non-zero flags", Rule, "The flags are reserved.", "Pass 0."),
-    known(
-        "arg#* is expected to be non-NULL",
-        Rule,
-        "The function's parameter is marked as never NULL.",
-        NULL_CHECK,
-    ),
-    known(
-        "arg#* expects pointer to ctx",
-        Rule,
-        "The function's parameter is the context.",
-        "Pass ctx as the program got it.",
-    ),
     // Helpers.
     known(
         "program of this type cannot use helper *",
@@ -451,12 +439,6 @@ pub(super) const KNOWN: &[Known] = &[
         Rule,
         "Functions are not for loaders without CAP_BPF.",
         "Load with CAP_BPF, or inline them.",
-    ),
-    known(
-        "Caller passes invalid args into func#* ('*')",
-        Rule,
-        "An argument does not fit the type of the global function.",
-        "Check pointers for NULL before, pass memory of the parameter's size, or annotate (__arg_ctx, __arg_nonnull).",
     ),
     known("callback function not *", Rule, "Callbacks have to be static functions.", "Make it static."),
     known(

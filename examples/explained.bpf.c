@@ -113,6 +113,15 @@ int half_a_register(struct __sk_buff *skb)
 	return 0;
 }
 
+// Unknown: a remainder is in bounds, of which the verifier has none.
+SEC("socket")
+int some_remainder(struct __sk_buff *skb)
+{
+	__u64 *value = first_value();
+
+	return value ? value[skb->hash % 7] : 0;
+}
+
 // A bug: this program type returns 0 to 3.
 SEC("cgroup_skb/egress")
 int returns_any(struct __sk_buff *skb)

@@ -160,6 +160,15 @@ fn a_size_counts_as_the_helper_takes_it() {
 }
 
 #[test]
+fn what_the_verifier_does_not_follow_is_named() {
+    let Some(object) = example("explained.bpf.o") else { return };
+    let rejection = rejection(&object, "some_remainder");
+    assert_eq!(rejection["finding"]["finding"], "unknown", "{rejection}");
+    let why = rejection["finding"]["why"].as_str().unwrap();
+    assert!(why.contains("does not follow") && why.contains("%= 7"), "{why}");
+}
+
+#[test]
 fn an_allowed_return_value_is_no_bug() {
     let Some(object) = example("explained.bpf.o") else { return };
     let rejection = rejection(&object, "returns_any");
@@ -200,7 +209,7 @@ fn text_and_page_say_the_same() {
         assert!(printed.contains(words), "{words}: {printed}");
         assert!(page.contains(words), "{words}");
     }
-    assert!(printed.contains("10 programs: 0 accepted, 10 rejected"), "{printed}");
+    assert!(printed.contains("11 programs: 0 accepted, 11 rejected"), "{printed}");
     // Colours are for terminals.
     assert!(!printed.contains('\u{1b}'));
     // Source text is escaped, and nothing is loaded from elsewhere.

@@ -274,7 +274,7 @@ impl Reporter<'_> {
     fn try_runs(&self, case: &Case<'_>, harm: Harm, no_proof: &str) -> Finding {
         let (why, notes) = match self.replay(case, harm, &FxHashMap::default()) {
             Ok(Replayed::Fault { fault, inputs }) => return self.bug(fault, &inputs),
-            Ok(Replayed::Failed { why, rereads, .. }) => (why, self.rereads(case, &rereads)),
+            Ok(Replayed::Failed { why, rereads, .. }) => (why, self.unseen(case, &rereads)),
             Ok(Replayed::Differs(_)) => return Finding::Unknown { why: no_proof.into() },
             Err(why) => (why, Vec::new()),
         };
@@ -323,9 +323,9 @@ impl Reporter<'_> {
                 Err(why) => return unknown(why),
                 Ok(Replayed::Fault { fault, inputs }) => return self.bug(fault, &inputs),
                 Ok(Replayed::Failed { why, rereads, difference }) => {
-                    notes.extend(self.rereads(case, &rereads));
-                    notes
-                        .extend(difference.and_then(|difference| self.unknown_computation(case, difference)));
+                    notes.extend(self.unseen(case, &rereads));
+                    let computed = difference.filter(|difference| difference.source == Source::Computed);
+                    notes.extend(computed.map(|difference| self.not_followed(case, difference.step)));
                     notes.dedup();
                     let short =
                         "what the verifier knows of this path does not exclude it, but no run showed it: ";
@@ -359,7 +359,7 @@ impl Reporter<'_> {
                     ties.push((var, Equal::Value(value)));
                 }
                 Source::Computed => {
-                    notes.extend(self.unknown_computation(case, difference));
+                    notes.push(self.not_followed(case, step));
                     break;
                 }
             }
@@ -382,14 +382,9 @@ impl Reporter<'_> {
     }
 
     /// A value that the program computes, and the verifier takes for any number.
-    fn unknown_computation(
-        &self,
-        case: &Case<'_>,
-        Difference { step, source }: Difference,
-    ) -> Option<String> {
+    fn not_followed(&self, case: &Case<'_>, step: u32) -> String {
         let place = self.names.text.place(case.pc(step));
-        (source == Source::Computed)
-            .then(|| format!("the verifier does not follow {} at {}", place.text, place.at()))
+        format!("the verifier does not follow {} at {}", place.text, place.at())
     }
 
     /// Two loads of one value.
@@ -402,13 +397,22 @@ impl Reporter<'_> {
         )
     }
 
-    /// Of loads that read the same again, those that the rejected check is about.
-    fn rereads(&self, case: &Case<'_>, rereads: &[(u32, u32)]) -> Vec<String> {
+    /// What the verifier does not see of the values that the rejected check is about: that two loads read the same, and what bounds the result
+    /// of a division has.
+    fn unseen(&self, case: &Case<'_>, rereads: &[(u32, u32)]) -> Vec<String> {
         let held = |regno: u8| case.flow.last.get(usize::from(regno)).copied().flatten()?.def;
         let about = case.flow.slice(self.registers(case).into_iter().filter_map(held));
         let wanted = rereads.iter().filter(|(later, _)| about.binary_search(later).is_ok());
+        let is_division = |step: &u32| {
+            let insn = self.names.text.insn(case.pc(*step));
+            insn.is_some_and(|insn| {
+                matches!(insn.class(), BPF_ALU | BPF_ALU64) && matches!(insn.op(), BPF_DIV | BPF_MOD)
+            })
+        };
+        let divisions = about.iter().copied().filter(is_division);
         let mut notes: Vec<String> =
             wanted.map(|&(later, earlier)| self.reread(case, later, earlier)).collect();
+        notes.extend(divisions.map(|step| self.not_followed(case, step)));
         notes.dedup();
         notes
     }

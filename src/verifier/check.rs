@@ -179,6 +179,7 @@ impl Verifier {
         self.remove_fastcall_spills_fills()?;
         self.check_max_stack_depth()?;
         self.check_removed_callbacks()?;
+        self.check_calls_with_map()?;
         self.note_helpers();
         Ok(())
     }

@@ -1,16 +1,54 @@
 //! What the rewriting phases of the kernel note about a verified program on the way: helpers that change how it is run
 //! (`do_misc_fixups`), and where it names maps (`convert_pseudo_ld_imm64`).
 
-use bpftwin_uapi::HelperId;
 use bpftwin_uapi::insn::*;
+use bpftwin_uapi::{Errno, HelperId};
 
-use super::Verifier;
 use super::input::MapUse;
+use super::{Result, Verifier};
+use crate::verbose;
 
 /// Offsets into a packet are below this: `MAX_PACKET_OFF`.
 const MAX_PACKET_OFF: u32 = 0xffff;
 
+/// Helpers whose calls are made into what their map's type has for it.
+const INLINED_WITH_MAP: &[HelperId] = &[
+    HelperId::MapLookupElem,
+    HelperId::MapUpdateElem,
+    HelperId::MapDeleteElem,
+    HelperId::MapPushElem,
+    HelperId::MapPopElem,
+    HelperId::MapPeekElem,
+    HelperId::RedirectMap,
+    HelperId::ForEachMapElem,
+    HelperId::MapLookupPercpuElem,
+];
+
 impl Verifier {
+    /// A call whose every path was dropped before its map was known: as published, BCF's kernel rejects a tail call, and crashes on any
+    /// other.
+    pub fn check_calls_with_map(&mut self) -> Result<()> {
+        if !self.bcf.as_ref().is_some_and(|bcf| bcf.as_published()) {
+            return Ok(());
+        }
+        let calls = self.prog.insns.iter().zip(&self.insn_aux);
+        let unknown = calls
+            .filter(|(insn, aux)| {
+                aux.seen != 0 && insn.is_helper_call() && aux.map_ptr_state.map_ptr.is_none()
+            })
+            .filter_map(|(insn, _)| HelperId::from_u32(insn.imm as u32))
+            .find(|&helper| helper == HelperId::TailCall || INLINED_WITH_MAP.contains(&helper));
+        match unknown {
+            None => Ok(()),
+            Some(helper) => {
+                if helper == HelperId::TailCall {
+                    verbose!(self, "adding tail call poke descriptor failed\n");
+                }
+                Err(Errno::EINVAL)
+            }
+        }
+    }
+
     /// Notes in the program which helpers it calls that its runs must be prepared for. Calls that no path reaches do
     /// not count, they are removed before.
     pub fn note_helpers(&mut self) {

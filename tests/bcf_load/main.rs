@@ -3,6 +3,7 @@
 
 #[path = "../client/mod.rs"]
 mod client;
+mod corners;
 mod descriptors;
 mod hostile;
 mod measured;

@@ -95,14 +95,8 @@ pub fn unreachable_reads(count: i32) -> Vec<Insn> {
 
 /// What is left of a map's value of 64 bytes behind a variable place in it: pointer and size are bounded together only.
 pub fn rest_of_value(map: i32) -> Vec<Insn> {
-    vec![
-        Insn::new(BPF_ST | BPF_MEM | BPF_W, 10, 0, -4, 0),
-        mov_reg(2, 10),
-        alu_imm(BPF_ADD, 2, -4),
-        Insn::new(BPF_LD | BPF_IMM | BPF_DW, 1, BPF_PSEUDO_MAP_FD, 0, map),
-        Insn::default(),
-        call(HelperId::MapLookupElem),
-        jump_imm(BPF_JEQ, 0, 0, 10),
+    let mut insns = value_of(map, 10);
+    insns.extend([
         mov_reg(6, 0),
         call(HelperId::GetPrandomU32),
         alu_imm(BPF_AND, 0, 31),
@@ -115,7 +109,115 @@ pub fn rest_of_value(map: i32) -> Vec<Insn> {
         mov_imm(0, 0),
         mov_imm(0, 0),
         exit(),
-    ]
+    ]);
+    insns
+}
+
+/// A map's value in R0; where there is none, `skip` instructions are skipped.
+fn value_of(map: i32, skip: i16) -> Vec<Insn> {
+    let mut insns =
+        vec![Insn::new(BPF_ST | BPF_MEM | BPF_W, 10, 0, -4, 0), mov_reg(2, 10), alu_imm(BPF_ADD, 2, -4)];
+    insns.extend(map_of(1, map));
+    insns.extend([call(HelperId::MapLookupElem), jump_imm(BPF_JEQ, 0, 0, skip)]);
+    insns
+}
+
+fn map_of(dst: u8, map: i32) -> [Insn; 2] {
+    [Insn::new(BPF_LD | BPF_IMM | BPF_DW, dst, BPF_PSEUDO_MAP_FD, 0, map), Insn::default()]
+}
+
+/// A path that nothing takes, to a memory argument whose size was just loaded.
+pub fn size_not_read(map: i32) -> Vec<Insn> {
+    let mut insns = value_of(map, 12);
+    insns.extend([
+        mov_reg(7, 0),
+        call(HelperId::GetPrandomU32),
+        mov_reg(6, 0),
+        Insn::new(BPF_ALU | BPF_AND | BPF_K, 6, 0, 0, 255),
+        mov_reg(8, 6),
+        alu_imm(BPF_RSH, 8, 1),
+        jump_imm(BPF_JGT, 6, 4, 5),
+        jump_imm(BPF_JLT, 8, 3, 4),
+        Insn::new(BPF_LDX | BPF_MEM | BPF_B, 2, 7, 0, 0),
+        mov_reg(1, 7),
+        mov_imm(3, 0),
+        call(HelperId::ProbeReadKernel),
+        mov_imm(0, 0),
+        exit(),
+    ]);
+    insns
+}
+
+/// A memory argument at a variable place in a map's value of 64 bytes, with a size of 40 to 103.
+pub fn place_and_size(map: i32) -> Vec<Insn> {
+    let mut insns = value_of(map, 12);
+    insns.extend([
+        mov_reg(7, 0),
+        call(HelperId::GetPrandomU32),
+        mov_reg(6, 0),
+        alu_imm(BPF_AND, 6, 31),
+        call(HelperId::GetPrandomU32),
+        mov_reg(2, 0),
+        alu_imm(BPF_AND, 2, 63),
+        alu_imm(BPF_ADD, 2, 40),
+        mov_reg(1, 7),
+        alu_reg(BPF_ADD, 1, 6),
+        mov_imm(3, 0),
+        call(HelperId::ProbeReadKernel),
+        mov_imm(0, 0),
+        exit(),
+    ]);
+    insns
+}
+
+/// An access to a map's value of 64 bytes at any non-negative place, and 60 bytes behind.
+pub fn unbounded_place(map: i32) -> Vec<Insn> {
+    let mut insns = value_of(map, 5);
+    insns.extend([
+        mov_reg(7, 0),
+        call(HelperId::GetPrandomU32),
+        alu_imm(BPF_RSH, 0, 1),
+        alu_reg(BPF_ADD, 7, 0),
+        Insn::new(BPF_LDX | BPF_MEM | BPF_DW, 0, 7, 60, 0),
+        mov_imm(0, 0),
+        exit(),
+    ]);
+    insns
+}
+
+/// Reads more bytes of a map's value than a condition has room for bounds of, before an access at a variable place.
+pub fn many_reads(map: i32) -> Vec<Insn> {
+    let mut insns = value_of(map, 6 + 2 * 260);
+    insns.extend([
+        mov_reg(7, 0),
+        call(HelperId::GetPrandomU32),
+        mov_reg(6, 0),
+        alu_imm(BPF_AND, 6, 127),
+        mov_reg(8, 7),
+        alu_reg(BPF_ADD, 8, 6),
+    ]);
+    for _ in 0..260 {
+        insns.extend([Insn::new(BPF_LDX | BPF_MEM | BPF_B, 0, 7, 0, 0), mov_reg(1, 0)]);
+    }
+    insns.extend([Insn::new(BPF_LDX | BPF_MEM | BPF_DW, 0, 8, 0, 0), mov_imm(0, 0), exit()]);
+    insns
+}
+
+/// A path that nothing takes, to a call of `helper` with a map, whose first argument is nonsense.
+pub fn dropped_call(helper: HelperId, map: i32) -> Vec<Insn> {
+    let mut insns = vec![
+        call(HelperId::GetPrandomU32),
+        alu_imm(BPF_AND, 0, 127),
+        mov_reg(6, 0),
+        mov_reg(8, 6),
+        alu_reg(BPF_ADD, 8, 6),
+        jump_imm(BPF_JGT, 6, 4, 6),
+        jump_imm(BPF_JLT, 8, 9, 5),
+        mov_imm(1, 3),
+    ];
+    insns.extend(map_of(2, map));
+    insns.extend([mov_reg(3, 6), call(helper), mov_imm(0, 0), exit()]);
+    insns
 }
 
 /// The same byte as an index that is really too large: its half may be eight.

@@ -63,8 +63,8 @@ pub struct Bcf {
     refine_cond: Option<Expr>,
     /// Conditions of the paths that were dropped since the last request.
     batch: Vec<Expr>,
-    /// Words that the batch needs.
-    batch_end: usize,
+    /// Words that stay until a proof is accepted: those that the batch needs; as published, also those of attempts that failed.
+    kept: usize,
     /// A rejection had a consequence other than that it stands.
     pub(super) engaged: bool,
     /// A condition waits to be handed out.
@@ -93,7 +93,7 @@ pub struct Bcf {
     size_regno: u8,
     /// The memory argument whose access is proved.
     access_checked: Option<CheckedAccess>,
-    /// Measures of the last symbolic run, for the log.
+    /// Steps of all backtracking and symbolic runs since a proof was accepted, for the log.
     backtrack_length: u32,
     track_length: u32,
     /// Instructions that symbolic runs may still take.
@@ -123,7 +123,7 @@ impl Bcf {
             path_cond: None,
             refine_cond: None,
             batch: Vec::new(),
-            batch_end: 0,
+            kept: 0,
             engaged: false,
             requested: false,
             path_unreachable: false,
@@ -144,6 +144,11 @@ impl Bcf {
             check_nth: 0,
             check_time: Duration::ZERO,
         }
+    }
+
+    /// Conditions and answers are those of the published kernel.
+    pub(super) fn as_published(&self) -> bool {
+        !self.options.auto
     }
 }
 

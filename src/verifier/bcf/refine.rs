@@ -164,7 +164,7 @@ impl Verifier {
         {
             return Attempt::Failed;
         }
-        if bcf.track_budget == 0 || bcf.batch_end > MAX_WORDS {
+        if bcf.track_budget == 0 || bcf.kept > MAX_WORDS {
             return Attempt::Failed;
         }
         // An access on the way that was refined before: known to be safe.
@@ -205,6 +205,9 @@ impl Verifier {
         if let Some(bcf) = &mut self.bcf {
             bcf.path_unreachable = matches!(attempt, Attempt::Dropped { .. });
             bcf.engaged |= !matches!(attempt, Attempt::Failed);
+            if !options.auto {
+                bcf.kept = bcf.exprs.len();
+            }
         }
         if let Attempt::Dropped { proof_needed: false } = attempt {
             let insn_idx = self.insn_idx;
@@ -251,7 +254,7 @@ impl Verifier {
             (None, None) => return Ok(Attempt::Failed),
             (Some(path), None) if bcf.batch.len() < BATCH_SIZE && !bcf.options.explain => {
                 bcf.batch.push(path);
-                bcf.batch_end = bcf.exprs.len();
+                bcf.kept = bcf.exprs.len();
                 return Ok(Attempt::Dropped { proof_needed: true });
             }
             _ => bcf.embed_batch(),
@@ -299,20 +302,23 @@ impl Verifier {
                 reg
             }
         };
-        if ptr.is_const() {
-            bcf.refine_size(self.features, access, &ptr, &mut size)?;
+        let mut is_range = false;
+        bcf.refine_cond = if ptr.is_const() {
+            bcf.refine_size(self.features, access, &ptr, &mut size)
         } else if size.is_const() {
-            bcf.refine_ptr(self.features, access, &mut ptr, &size)?;
+            bcf.refine_ptr(self.features, access, &mut ptr, &size)
         } else {
-            bcf.refine_range(self.features, access, ptr, size)?;
-            self.cur_state.children_unsafe = true;
-            return Ok(());
-        }
+            is_range = true;
+            bcf.refine_range(self.features, access, &mut ptr, &mut size)
+        };
+        // Also where there is no condition, because a register that nothing has read yet has no expression: another attempt finds
+        // these bounds, too.
         regs[access.ptr_regno as usize] = ptr;
         if let Size::Reg(regno) = access.size {
             regs[regno as usize] = size;
         }
-        Ok(())
+        self.cur_state.children_unsafe |= is_range;
+        bcf.refine_cond.map(drop).ok_or(Errno::EFAULT)
     }
 }
 
@@ -332,16 +338,14 @@ impl Bcf {
         access: &MemAccess,
         ptr: &RegState,
         size: &mut RegState,
-    ) -> Result<()> {
+    ) -> Option<Expr> {
         let (_, size_expr, bit32) = self.operands(ptr, size);
         let off = access.off.wrapping_add(ptr.var_off.value as i32);
         let left = access.high.wrapping_sub(off) as i64 as u64;
-        let cond = self.exprs.pred(BPF_JGT, size_expr.ok_or(Errno::EFAULT)?, left, bit32);
-        self.refine_cond = Some(cond);
         size.umax_value = left;
         size.umin_value = size.umin_value.min(left);
         size.bounds_sync(features);
-        Ok(())
+        Some(self.exprs.pred(BPF_JGT, size_expr?, left, bit32))
     }
 
     /// A variable pointer and a constant size: the pointer's variable part lies where the access fits.
@@ -351,9 +355,8 @@ impl Bcf {
         access: &MemAccess,
         ptr: &mut RegState,
         size: &RegState,
-    ) -> Result<()> {
+    ) -> Option<Expr> {
         let (off_expr, _, bit32) = self.operands(ptr, size);
-        let off_expr = off_expr.ok_or(Errno::EFAULT)?;
         let bytes = size.var_off.value as u32 as i64;
         let off = i64::from(access.off);
         let first = self.first_off(access);
@@ -362,18 +365,18 @@ impl Bcf {
             // An unsigned number as published, even where it is negative.
             last = last as u32 as i64;
         }
-        let max_off = ptr.smax_value.saturating_add(off);
         let too_low = ptr.smin_value < first;
-        let high = self.exprs.pred(BPF_JSGT, off_expr, last as u64, bit32);
-        self.refine_cond = Some(self.or_below(too_low, off_expr, first, bit32, high));
+        let too_high = self.highest(ptr, off.wrapping_add(bytes)) > access.high.into();
         if too_low {
             ptr.smin_value = first;
         }
-        if max_off.saturating_add(bytes) > access.high.into() {
+        if too_high {
             ptr.smax_value = last;
         }
         ptr.bounds_sync(features);
-        Ok(())
+        let off_expr = off_expr?;
+        let high = self.exprs.pred(BPF_JSGT, off_expr, last as u64, bit32);
+        Some(self.or_below(too_low, off_expr, first, bit32, high))
     }
 
     /// Both are variable: their sum lies within the memory. Which of them is too coarse is not known, so the access as a whole is
@@ -382,41 +385,48 @@ impl Bcf {
         &mut self,
         features: Features,
         access: &MemAccess,
-        mut ptr: RegState,
-        size: RegState,
-    ) -> Result<()> {
-        let Size::Reg(size_regno) = access.size else { return Err(Errno::EFAULT) };
+        ptr: &mut RegState,
+        size: &mut RegState,
+    ) -> Option<Expr> {
+        let Size::Reg(size_regno) = access.size else { return None };
         let (mut off_expr, mut size_expr, mut bit32) = (ptr.bcf_expr, size.bcf_expr, false);
         // The sum of two halves may not fit a half, which the published kernel does not mind.
         if !self.options.auto || ptr.smax_value.saturating_add(size.smax_value) <= i32::MAX.into() {
-            (off_expr, size_expr, bit32) = self.operands(&ptr, &size);
+            (off_expr, size_expr, bit32) = self.operands(ptr, size);
         }
-        let (off_expr, size_expr) = (off_expr.ok_or(Errno::EFAULT)?, size_expr.ok_or(Errno::EFAULT)?);
         let off = i64::from(access.off);
         let (first, last) = (self.first_off(access), i64::from(access.high) - off);
-        let too_low = ptr.smin_value < first;
+        let (too_low, max_off) = (ptr.smin_value < first, ptr.smax_value);
+        let too_high = self.highest(ptr, off) > access.high.into();
+        if too_low {
+            ptr.smin_value = first;
+        }
+        if too_high {
+            ptr.smax_value = last;
+        }
+        size.umax_value = size.umax_value.min(access.high.wrapping_sub(access.low) as u32 as u64);
+        ptr.bounds_sync(features);
+        size.bounds_sync(features);
+        let (off_expr, size_expr) = (off_expr?, size_expr?);
         let end = self.exprs.binary(BCF_BV_ADD, width(bit32), off_expr, size_expr);
         let mut high = self.exprs.pred(BPF_JSGT, end, last as u64, bit32);
-        if self.options.auto && ptr.smax_value > last {
+        if self.options.auto && max_off > last {
             // The sum may wrap, unless the offset alone is not too large.
             let above = self.exprs.pred(BPF_JSGT, off_expr, last as u64, bit32);
             high = self.exprs.binary(BCF_BOOL_OR, 0, above, high);
         }
-        self.refine_cond = Some(self.or_below(too_low, off_expr, first, bit32, high));
-        if too_low {
-            ptr.smin_value = first;
-        }
-        if ptr.smax_value.saturating_add(off) > access.high.into() {
-            ptr.smax_value = last;
-        }
-        ptr.bounds_sync(features);
         let min_off = ptr.smin_value.saturating_add(off);
         self.access_checked = Some(CheckedAccess {
             size_regno,
             off: ptr.smin_value,
             size: (i64::from(access.high) - min_off) as i32,
         });
-        Ok(())
+        Some(self.or_below(too_low, off_expr, first, bit32, high))
+    }
+
+    /// Where an access through `ptr` with distance `off` ends at the latest. As published, offsets without bound wrap around.
+    fn highest(&self, ptr: &RegState, off: i64) -> i64 {
+        if self.options.auto { ptr.smax_value.saturating_add(off) } else { ptr.smax_value.wrapping_add(off) }
     }
 
     /// The lowest variable part of the pointer's offset that is to be allowed. Regions other than the stack are checked with unsigned bounds,

@@ -135,7 +135,7 @@ impl Verifier {
             };
             let Bcf { script: slot, backtrack_length: length, .. } = &mut **bcf;
             *slot = script;
-            *length = backtrack_length;
+            *length = length.saturating_add(backtrack_length);
         }
         Suffix { base, parents }
     }

@@ -117,7 +117,8 @@ impl Verifier {
         let Some(bcf) = &mut self.bcf else { return };
         bcf.requested = false;
         bcf.batch.clear();
-        bcf.batch_end = 0;
+        bcf.kept = 0;
+        (bcf.backtrack_length, bcf.track_length) = (0, 0);
         if bcf.walk_done {
             return;
         }

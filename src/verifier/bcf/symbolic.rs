@@ -117,37 +117,35 @@ impl Bcf {
     }
 
     /// `bcf_reg_expr`: the register's expression, made now if it has none; of its lower half with `bit32`. `E2BIG` where
-    /// its bounds are too many.
+    /// its bounds are too many; the register then has the bare variable.
     pub fn reg_expr(&mut self, reg: &mut RegState, bit32: bool) -> Result<Expr> {
         let expr = match reg.bcf_expr {
             Some(expr) => expr,
-            None => {
-                let expr = self.new_reg_expr(reg)?;
-                reg.bcf_expr = Some(expr);
-                expr
-            }
+            None => self.new_reg_expr(reg)?,
         };
         Ok(if bit32 { self.exprs.low32(expr) } else { expr })
     }
 
-    fn new_reg_expr(&mut self, reg: &RegState) -> Result<Expr> {
+    fn new_reg_expr(&mut self, reg: &mut RegState) -> Result<Expr> {
         if reg.is_const() {
             self.inherited.rely_on_value(reg);
-            return Ok(self.exprs.constant(reg.var_off.value, false));
+            return Ok(*reg.bcf_expr.insert(self.exprs.constant(reg.var_off.value, false)));
         }
         self.inherited.rely_on_bounds(reg);
         let (zext, sext) = (fit_u32(reg), fit_s32(reg));
         let var = self.exprs.var(zext || sext);
-        if zext {
+        reg.bcf_expr = Some(var);
+        let expr = if zext {
             self.bound_reg32(var, reg)?;
-            Ok(self.exprs.zext_32_to_64(var))
+            self.exprs.zext_32_to_64(var)
         } else if sext {
             self.bound_reg32(var, reg)?;
-            Ok(self.exprs.sext_32_to_64(var))
+            self.exprs.sext_32_to_64(var)
         } else {
             self.bound_reg64(var, reg)?;
-            Ok(var)
-        }
+            var
+        };
+        Ok(*reg.bcf_expr.insert(expr))
     }
 
     /// `bcf_mov`: the low `size` bits of `src`, which `dst` got, extended to 64 bits; with `bit32` and `signed`, to 32 and then with
@@ -220,7 +218,11 @@ impl Verifier {
         let Some(bcf) = self.bcf.as_mut().filter(|_| !reg.is_const()) else { return Ok(()) };
         let first = bcf.exprs.len();
         let is_new = reg.bcf_expr.is_none();
-        bcf.reg_expr(reg, false)?;
+        let bound = bcf.reg_expr(reg, false);
+        // As published, a variable whose bounds no longer fit has none, and is not extended either.
+        if bcf.options.auto {
+            bound?;
+        }
         if is_new && bcf.options.explain {
             bcf.notes.var(first as u32, frame, regno, !fit_u32(reg));
         }

@@ -59,7 +59,7 @@ impl Verifier {
     /// condition is made.
     pub(super) fn bcf_track(&mut self, base: Option<StateId>) -> std::result::Result<(), TrackError> {
         let Some(bcf) = &mut self.bcf else { return Err(TrackError::Failed) };
-        bcf.exprs.truncate(bcf.batch_end);
+        bcf.exprs.truncate(bcf.kept);
         bcf.br_conds.clear();
         (bcf.path_cond, bcf.refine_cond) = (None, None);
         (bcf.contradiction, bcf.stray) = (false, false);
@@ -107,7 +107,7 @@ impl Verifier {
         let result = self.take_tracked(run, &tracked);
         self.states.recycle(tracked);
         if let Some(bcf) = &mut self.bcf {
-            bcf.track_length = track_length;
+            bcf.track_length = bcf.track_length.saturating_add(track_length);
             bcf.track_budget = bcf.track_budget.saturating_sub(track_length);
             bcf.br_conds.clear();
             bcf.access_checked = None;
@@ -125,10 +125,6 @@ impl Verifier {
             return Err(TrackError::Failed);
         }
         if bcf.contradiction {
-            // As published, what led to a contradiction stays in the array.
-            if !bcf.options.auto {
-                bcf.batch_end = bcf.exprs.len();
-            }
             return Err(TrackError::Unreachable);
         }
         if bcf.options.auto && !bcf.script.arrived() {

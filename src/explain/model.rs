@@ -80,10 +80,13 @@ pub struct Rejection {
 impl Rejection {
     /// What is to be said of the paths that are not shown.
     pub fn other_paths(&self) -> Option<String> {
-        let at_least = if self.more_paths < ENOUGH_PATHS { "" } else { "at least " };
-        let text =
-            || format!("{at_least}{} other paths to this instruction, proved safe too", self.more_paths);
-        (self.more_paths != 0).then(text)
+        let count = match self.more_paths {
+            0 => return None,
+            1 => "1 other path".to_owned(),
+            n if n < ENOUGH_PATHS => format!("{n} other paths"),
+            n => format!("at least {n} other paths"),
+        };
+        Some(format!("{count} to this instruction, proved safe too"))
     }
 
     /// The program is accepted with proofs: what was not settled for this path is.

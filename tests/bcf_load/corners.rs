@@ -6,7 +6,9 @@ use bytemuck::Zeroable;
 
 use crate::client::{bpf, under_shim};
 use crate::descriptors::map_of_64;
-use crate::programs::{dropped_call, many_reads, place_and_size, size_not_read, unbounded_place};
+use crate::programs::{
+    dropped_call, many_reads, place_and_size, scalar_minus_pointer, size_not_read, unbounded_place,
+};
 use crate::{Load, WITH_BCF, believed_proof, conditions};
 
 /// A load with a log at level 2 that has asked for a proof and got it: of the path condition with the flags 6, of the refinement
@@ -86,5 +88,19 @@ fn calls_that_were_dropped_have_no_map() {
         assert!(log.contains("\nadding tail call poke descriptor failed\nprocessed "), "{log}");
         let (load, result) = proved(dropped_call(HelperId::MapDeleteElem, map_of_64()), 6);
         assert_eq!(result, Err(libc::EINVAL), "{}", load.log_text());
+    });
+}
+
+/// The scalar has the pointer's type when the subtraction is rejected, and when it is tried again. The published kernel crashes as soon as it
+/// prints it.
+#[test]
+fn a_scalar_of_a_pointers_type() {
+    under_shim("corners::a_scalar_of_a_pointers_type", WITH_BCF, || {
+        let (mut load, result) = proved(scalar_minus_pointer(map_of_64()), 2);
+        assert_eq!((result, load.attr.bcf_flags), (Err(libc::EACCES), 1), "{}", load.log_text());
+        let request = load.buf[..load.attr.bcf_buf_true_size as usize / 4].to_vec();
+        let proof = believed_proof(&request, conditions(&request).1);
+        let result = load.resume(2, &proof);
+        assert!(result.is_ok(), "{}", load.log_text());
     });
 }

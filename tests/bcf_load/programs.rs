@@ -185,6 +185,22 @@ pub fn unbounded_place(map: i32) -> Vec<Insn> {
     insns
 }
 
+/// A scalar that a pointer is subtracted from, behind an access at a variable place.
+pub fn scalar_minus_pointer(map: i32) -> Vec<Insn> {
+    let mut insns = value_of(map, 6);
+    insns.extend([
+        mov_reg(6, 0),
+        call(HelperId::GetPrandomU32),
+        alu_imm(BPF_AND, 0, 127),
+        alu_reg(BPF_ADD, 6, 0),
+        Insn::new(BPF_LDX | BPF_MEM | BPF_B, 1, 6, 0, 0),
+        alu_reg(BPF_SUB, 0, 6),
+        mov_imm(0, 0),
+        exit(),
+    ]);
+    insns
+}
+
 /// Reads more bytes of a map's value than a condition has room for bounds of, before an access at a variable place.
 pub fn many_reads(map: i32) -> Vec<Insn> {
     let mut insns = value_of(map, 6 + 2 * 260);

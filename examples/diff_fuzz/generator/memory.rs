@@ -428,7 +428,8 @@ impl Generator<'_> {
         let special =
             matches!(class, Class::MapValue(map) if matches!(MAPS[map].value, Value::Lock | Value::Timer));
         let packet = matches!(class, Class::Packet | Class::Meta);
-        if !special && class != Class::Sock && (!packet || self.slip()) && self.rng.chance(30) {
+        let variable = if self.veiled > 0 { 60 } else { 30 };
+        if !special && class != Class::Sock && (!packet || self.slip()) && self.rng.chance(variable) {
             let reg = self.bounded_scalar((size.max(2) as u64 - 1).min(40));
             if let Kind::Scalar(Some(bound)) = self.kind(reg)
                 && reg != ptr

@@ -198,7 +198,7 @@ pub fn generate(world: &World, profiles: &Profiles, seed: u64, index: u64, style
     let (sloppy, veiled) = match style {
         Style::Any => (rng.pick(&[0, 0, 0, 5, 20, 60]), 0),
         Style::Clean => (0, 0),
-        Style::Proofs => (rng.pick(&[0, 0, 5, 20]), rng.pick(&[20, 50, 90])),
+        Style::Proofs => (rng.pick(&[0, 0, 0, 5, 20]), rng.pick(&[20, 50, 90])),
     };
     let use_btf = rng.chance(40);
     let generator = Generator {
@@ -239,6 +239,9 @@ impl Generator<'_> {
         }
         if style == Style::Proofs {
             veiled::whole_log(&mut case);
+            if !self.rng.one_in(8) {
+                return case;
+            }
         }
         let mutations = self.rng.pick(&[0, 0, 0, 0, 0, 0, 0, 1, 1, 2]);
         for _ in 0..mutations {
@@ -467,6 +470,7 @@ impl Generator<'_> {
         }
         let deep = if depth >= 3 { 0 } else { 1 };
         let call = u32::from(!self.locked);
+        let many = if self.veiled > 0 { 2 } else { 1 };
         let weights = [
             24,                                 // alu
             6,                                  // new scalar
@@ -477,11 +481,11 @@ impl Generator<'_> {
             deep,                               // may_goto loop
             8,                                  // context
             12,                                 // stack
-            4,                                  // variable stack offset
-            14 * call,                          // map access
-            12,                                 // memory access
+            4 * many,                           // variable stack offset
+            14 * call * many,                   // map access
+            12 * many,                          // memory access
             10 * deep,                          // packet
-            14 * call,                          // helper
+            14 * call * many,                   // helper
             5 * call,                           // function call
             3 * call,                           // callback
             4 * call,                           // references

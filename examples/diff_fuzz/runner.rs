@@ -11,6 +11,8 @@ use bpftwin::bcf::client::{Calls, Client, Conversation};
 use bpftwin::btf::Btf;
 use bpftwin::exec::Stop;
 use bpftwin::kernel::config::KernelConfig;
+use bpftwin::kernel::own_memory::OwnMemory;
+use bpftwin::kernel::user_memory::UserMemory;
 use bpftwin::verifier::prog::{Objects, TargetProg, VerifierMap};
 use bpftwin_uapi::attr::*;
 use bpftwin_uapi::info::{FuncInfo, LineInfo};
@@ -135,11 +137,7 @@ impl Objects for CaseObjects {
     }
 
     fn read_user(&self, address: u64, buf: &mut [u8]) -> Result<(), Errno> {
-        let local = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
-        let remote = libc::iovec { iov_base: address as *mut _, iov_len: buf.len() };
-        // SAFETY: fills a live buffer; the kernel checks the other address.
-        let read = unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) };
-        if read == buf.len() as isize { Ok(()) } else { Err(Errno::EFAULT) }
+        OwnMemory.read(address, buf)
     }
 }
 

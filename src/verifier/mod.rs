@@ -167,6 +167,10 @@ pub struct Features {
     pub scalar_links: bool,
     /// Ranges that cross the sign boundary, and known bits, leave one value: `tnum_step`.
     pub sharp_bounds: bool,
+    /// A write of plain bytes at a variable offset leaves no bytes of a spill that it may have hit: `scrub_special_slot`.
+    pub scrubbed_spills: bool,
+    /// A packet pointer that is known to be at or beyond the end covers such pointers alone: `regsafe`.
+    pub packet_ends: bool,
     /// Scalars linked at a distance keep expressions of their own in a symbolic run. As published, they get that of the register that
     /// was compared, as if there were no distance.
     pub linked_exprs: bool,
@@ -174,11 +178,23 @@ pub struct Features {
 
 impl Features {
     /// 6.18.15, which BCF was published for.
-    pub const EARLY: Self =
-        Self { byte_swap_bounds: false, scalar_links: false, sharp_bounds: false, linked_exprs: false };
+    pub const EARLY: Self = Self {
+        byte_swap_bounds: false,
+        scalar_links: false,
+        sharp_bounds: false,
+        scrubbed_spills: false,
+        packet_ends: false,
+        linked_exprs: false,
+    };
     /// 6.18.44
-    pub const LATE: Self =
-        Self { byte_swap_bounds: true, scalar_links: true, sharp_bounds: true, linked_exprs: true };
+    pub const LATE: Self = Self {
+        byte_swap_bounds: true,
+        scalar_links: true,
+        sharp_bounds: true,
+        scrubbed_spills: true,
+        packet_ends: true,
+        linked_exprs: true,
+    };
 }
 
 /// One verification of one program: `struct bpf_verifier_env`.

@@ -56,11 +56,16 @@ impl StackState {
     /// `scrub_special_slot`: a write of plain bytes destroys what was spilled to the slot.
     #[inline]
     fn scrub_special(&mut self) {
-        self.spilled_ptr.type_ = RegType::NOT_INIT;
-        self.spilled_ptr.bcf_expr = None;
+        self.erase_spilled();
         if self.is_special() {
             self.scrub();
         }
+    }
+
+    #[inline]
+    fn erase_spilled(&mut self) {
+        self.spilled_ptr.type_ = RegType::NOT_INIT;
+        self.spilled_ptr.bcf_expr = None;
     }
 
     /// Bytes of the spill that the slot holds.
@@ -352,6 +357,7 @@ impl Verifier {
         }
         self.check_fastcall_stack_contract(self.cur_state.frames[frame].subprogno, insn_idx, min_off);
 
+        let features = self.features;
         // Some byte stays a zero because a zero is written.
         let mut zero_used = false;
         for i in min_off..max_off {
@@ -374,7 +380,11 @@ impl Verifier {
                 zero_used = true;
                 continue;
             }
-            slot.scrub_special();
+            if features.scrubbed_spills {
+                slot.scrub_special();
+            } else {
+                slot.erase_spilled();
+            }
             let old = slot.slot_type[byte];
             let mut new = STACK_MISC;
             if writing_zero && old == STACK_ZERO {

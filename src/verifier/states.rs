@@ -218,7 +218,7 @@ impl Comparison<'_> {
                     && self.idmap.check_ids(old.ref_obj_id, cur.ref_obj_id)
             }
             RegType::PTR_TO_PACKET_META | RegType::PTR_TO_PACKET => {
-                let range_safe = if old.range() < 0 || cur.range() < 0 {
+                let range_safe = if self.features.packet_ends && (old.range() < 0 || cur.range() < 0) {
                     // At or beyond the packet's end.
                     old.range() == cur.range()
                 } else {

@@ -282,7 +282,11 @@ impl Verifier {
             *refined += 1;
             return Ok(None);
         }
-        if !self.tracking && self.take_path_unreachable() { Ok(Some(Next::PathEnd)) } else { Err(errno) }
+        if self.tracking || !self.take_path_unreachable() {
+            return Err(errno);
+        }
+        verbose!(self, "BCF: unreachable path detected at insn {}, skipping\n", self.insn_idx);
+        Ok(Some(Next::PathEnd))
     }
 
     /// Logs that the current state is covered by an explored one.

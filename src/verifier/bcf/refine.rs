@@ -209,10 +209,6 @@ impl Verifier {
                 bcf.kept = bcf.exprs.len();
             }
         }
-        if let Attempt::Dropped { proof_needed: false } = attempt {
-            let insn_idx = self.insn_idx;
-            verbose!(self, "BCF: unreachable path detected at insn {insn_idx}, skipping\n");
-        }
         for reg in &mut self.cur_state.cur_func_mut().regs {
             reg.bcf_expr = None;
         }

@@ -377,6 +377,8 @@ fn finish(options: &Options, world: &Arc<World>, summary: Summary, started: Inst
         println!("== {} times: {name}", bucket.count);
         for (index, (case, divergence)) in &bucket.examples {
             let mut last = divergence.clone();
+            // Should the kernel not survive smaller ones.
+            store(options, *index, &case.store());
             let small =
                 minimize::minimize(case, &mut |candidate| match options.judge(&mut runner, candidate).1 {
                     Verdict::Diverges(found) if found.bucket == *name => {

@@ -36,9 +36,8 @@ impl BacktrackState {
         *self = Self::default();
     }
 
-    /// Begins in frame `frame`, where the registers of `reg_mask` are wanted.
+    /// Begins in frame `frame`, where the registers of `reg_mask` are wanted; slots that were before still are.
     pub fn begin(&mut self, frame: usize, reg_mask: u32) {
-        self.reset();
         self.frame = frame;
         self.reg_masks[frame] = reg_mask;
     }

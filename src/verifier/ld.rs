@@ -118,7 +118,7 @@ impl Verifier {
         }
         self.mark_cur_reg_unknown(BPF_REG_0);
         self.cur_reg_mut(BPF_REG_0).subreg_def = self.insn_idx as i32 + 1;
-        if self.cur_state.frames.len() > 1 {
+        if self.features.ld_abs_returns && self.cur_state.frames.len() > 1 {
             self.return_from_ld_abs()?;
         }
         Ok(())

@@ -169,6 +169,8 @@ pub struct Features {
     pub sharp_bounds: bool,
     /// A write of plain bytes at a variable offset leaves no bytes of a spill that it may have hit: `scrub_special_slot`.
     pub scrubbed_spills: bool,
+    /// Packet loads of classic BPF that fail return from the subprogram they are in: `check_ld_abs`.
+    pub ld_abs_returns: bool,
     /// A packet pointer that is known to be at or beyond the end covers such pointers alone: `regsafe`.
     pub packet_ends: bool,
     /// Scalars linked at a distance keep expressions of their own in a symbolic run. As published, they get that of the register that
@@ -183,6 +185,7 @@ impl Features {
         scalar_links: false,
         sharp_bounds: false,
         scrubbed_spills: false,
+        ld_abs_returns: false,
         packet_ends: false,
         linked_exprs: false,
     };
@@ -192,6 +195,7 @@ impl Features {
         scalar_links: true,
         sharp_bounds: true,
         scrubbed_spills: true,
+        ld_abs_returns: true,
         packet_ends: true,
         linked_exprs: true,
     };

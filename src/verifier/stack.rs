@@ -303,8 +303,9 @@ impl Verifier {
         let mut slot_type = STACK_MISC;
         if zero {
             // Zeros are trusted by later states, so the register that they come from must be exact.
-            if let Some(regno) = value_regno {
-                self.mark_chain_precision(regno)?;
+            match value_regno {
+                Some(regno) => self.mark_chain_precision(regno)?,
+                None => self.mark_chain_precision_batch()?,
             }
             slot_type = STACK_ZERO;
         }
@@ -400,10 +401,11 @@ impl Verifier {
             }
             self.stack_slot_mut(frame, spi).slot_type[byte] = new;
         }
-        if zero_used && let Some(regno) = value_regno {
-            self.mark_chain_precision(regno)?;
+        match value_regno {
+            _ if !zero_used => Ok(()),
+            Some(regno) => self.mark_chain_precision(regno),
+            None => self.mark_chain_precision_batch(),
         }
-        Ok(())
     }
 
     /// The register takes bytes `[min_off, max_off)`: zero when they all are, otherwise any scalar.

@@ -99,6 +99,10 @@ impl Verifier {
         let run = if from_base { self.do_check() } else { self.do_check_common(subprog) };
         self.tracking = false;
         let track_length = self.insn_processed;
+        // As published, a key of a map that the run came by is wanted from now on.
+        if self.bcf.as_ref().is_some_and(|bcf| bcf.options.auto) {
+            self.bt.reset();
+        }
         for elem in take(&mut self.stack) {
             self.states.recycle(elem.st);
         }

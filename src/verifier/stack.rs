@@ -713,6 +713,10 @@ impl Verifier {
                             "invalid read from stack R{regno} var_off {var_off}+{at} size {access_size}\n"
                         );
                     }
+                    // What comes before is read, should the rejection be no end.
+                    if read_mask != 0 {
+                        self.bpf_mark_stack_read(frame, self.insn_idx, read_mask)?;
+                    }
                     return Err(Errno::EACCES);
                 }
             }

@@ -373,7 +373,10 @@ impl Verifier {
             let op = if fell_through { rev_opcode(insn.op()) } else { insn.op() };
             bcf.exprs.binary(BCF_BOOL | op, 0, dst_expr, src_expr)
         };
-        if !bcf.options.explain
+        // As published, tests of bits contradict nothing.
+        let may_contradict = insn.op() != BPF_JSET || bcf.options.auto;
+        if may_contradict
+            && !bcf.options.explain
             && let Some(same_expr) = bcf.contradicts(cond)
         {
             bcf.same_expr = same_expr;

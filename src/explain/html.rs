@@ -135,7 +135,7 @@ fn finding(finding: &Finding) -> Markup {
     match finding {
         Finding::Safe { proved, proof_bytes, prove_us, because, .. } => html! {
             p .verdict {
-                (proved_words(proved)) "."
+                "Safe: " (proved_words(proved)) "."
                 @if *proof_bytes != 0 {
                     " Proved in " (millis(*prove_us)) " ms; the proof has " (proof_bytes) " bytes, and was checked step by step."
                 }

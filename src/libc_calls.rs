@@ -4,16 +4,7 @@
 use std::ffi::{c_char, c_int, c_long, c_void};
 
 use bpftwin::cli;
-use bpftwin::kernel::raw;
-
-fn libc_result(result: i64) -> i64 {
-    if (-4095..0).contains(&result) {
-        // SAFETY: the location of this thread's errno is always valid.
-        unsafe { *libc::__errno_location() = -result as c_int };
-        return -1;
-    }
-    result
-}
+use bpftwin::kernel::raw::{self, libc_result};
 
 /// `syscall(2)`.
 ///

@@ -10,17 +10,8 @@ mod next;
 
 use std::ffi::{c_int, c_long, c_void};
 
-use bpftwin::kernel::{raw, session};
-
-/// Sets `errno` from a kernel result, as libc's wrappers do.
-fn libc_result(result: i64) -> i64 {
-    if (-4095..0).contains(&result) {
-        // SAFETY: the location of this thread's errno is always valid.
-        unsafe { *libc::__errno_location() = -result as c_int };
-        return -1;
-    }
-    result
-}
+use bpftwin::kernel::raw::{self, libc_result};
+use bpftwin::kernel::session;
 
 /// `syscall(2)`.
 ///

@@ -58,6 +58,18 @@ pub fn check(result: i64) -> Result<i64, Errno> {
     if (-4095..0).contains(&result) { Err(Errno(-result as i32)) } else { Ok(result) }
 }
 
+/// The kernel's answer to a system call as libc's wrappers give it: sets `errno` and gives -1 where it is an error.
+pub fn libc_result(result: i64) -> i64 {
+    match check(result) {
+        Ok(result) => result,
+        Err(error) => {
+            // SAFETY: the location of this thread's errno is always valid.
+            unsafe { *libc::__errno_location() = error.0 };
+            -1
+        }
+    }
+}
+
 /// The host's own bpf(2).
 ///
 /// # Safety
